@@ -1,0 +1,1 @@
+//! The AWS service model, reduced: routing, validation, exception names, wire shapes

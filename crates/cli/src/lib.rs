@@ -1,0 +1,1 @@
+//! The lambfold command: client commands, serve, doctor

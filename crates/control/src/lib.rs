@@ -1,0 +1,1 @@
+//! Control-plane operations as functions over the store

@@ -1,0 +1,1 @@
+//! Invocations: synchronous, asynchronous with durable queue and retries

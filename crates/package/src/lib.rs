@@ -1,0 +1,1 @@
+//! Zips in (hostile until proven), immutable trees out; layer merge; deterministic zips out

@@ -1,0 +1,1 @@
+//! Placement and concurrency over a trait EnvironmentFactory: warm reuse, scale-up, keep-alive

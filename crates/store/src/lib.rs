@@ -1,0 +1,1 @@
+//! Revisioned documents, blobs and the durable event queue; embedded SQLite backend

@@ -1,0 +1,1 @@
+//! Test support: temporary servers, wait-for-condition, fixtures; never shipped
