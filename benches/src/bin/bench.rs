@@ -1,0 +1,390 @@
+//! Runs the server and its floors side by side, interleaved, and prints medians and ratios.
+//!
+//! `bench [--rounds 5] [--seconds 2] [--bin-dir target/release] [--output target/bench]`
+//!
+//! Absolute times drift on shared machines: only the ratios of one run mean something. What is
+//! measured: a warm invoke with one client, the throughput of eight clients over eight
+//! environments, a cold start, the server's resident memory at rest. The floors are
+//! `bare-relay` (one thread, and two side by side with half of the clients each) and, for the
+//! cold start, the sandbox crate's `bare-steps` example. Peers are measured when installed:
+//! the Runtime Interface Emulator (`LAMBFOLD_BENCH_RIE=PATH`; one client only, it crashes on
+//! two) and `cargo lambda watch` (`LAMBFOLD_BENCH_CARGO_LAMBDA=PATH`).
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a command for people
+
+use lambfold_benches::{Connection, median};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+struct Options {
+    rounds: usize,
+    seconds: f64,
+    cold: usize,
+    bin_dir: PathBuf,
+    output: PathBuf,
+}
+
+/// A child that never outlives the benchmark.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One thing under load: where it listens and what a request looks like.
+struct Target {
+    name: String,
+    /// One address a group of clients; two for the pair of relays.
+    addresses: Vec<String>,
+    path: String,
+    clients: usize,
+}
+
+fn main() -> Result<()> {
+    let options = options()?;
+    let work = tempfile::tempdir()?;
+    let lambfold = options.bin_dir.join("lambfold");
+    let echo = options.bin_dir.join("echo-runtime");
+    let relay = options.bin_dir.join("bare-relay");
+    let function = work.path().join("function");
+    std::fs::create_dir(&function)?;
+    std::fs::copy(&echo, function.join("bootstrap"))?;
+
+    let mut keep: Vec<Guard> = Vec::new();
+    let mut targets = Vec::new();
+    let mut relay_on = |workers: usize| -> Result<String> {
+        let port = free_port()?;
+        let address = format!("127.0.0.1:{port}");
+        keep.push(Guard(Command::new(&relay).arg(port.to_string()).spawn()?));
+        wait_for_port(&address)?;
+        for _ in 0..workers {
+            let worker = Command::new(&echo).env("AWS_LAMBDA_RUNTIME_API", &address).spawn()?;
+            keep.push(Guard(worker));
+        }
+        Ok(address)
+    };
+    let path = "/2015-03-31/functions/echo/invocations".to_owned();
+    let one = relay_on(1)?;
+    let eight = relay_on(8)?;
+    let pair = vec![relay_on(4)?, relay_on(4)?];
+    targets.push(Target {
+        name: "relay, 1 client".into(),
+        addresses: vec![one],
+        path: path.clone(),
+        clients: 1,
+    });
+    targets.push(Target {
+        name: "relay, 1 thread, 8 clients".into(),
+        addresses: vec![eight],
+        path: path.clone(),
+        clients: 8,
+    });
+    targets.push(Target {
+        name: "relay, 2 threads, 8 clients".into(),
+        addresses: pair,
+        path: path.clone(),
+        clients: 8,
+    });
+
+    let mut server = Command::new(&lambfold);
+    server.args(["serve", "--ephemeral", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
+    let mut server = Guard(server.spawn()?);
+    let endpoint = ready(&mut server.0)?;
+    let address = endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let idle_kib = resident_kib(server.0.id());
+    deploy(&lambfold, &endpoint, &function, "echo")?;
+    targets.push(Target {
+        name: "lambfold, 1 client".into(),
+        addresses: vec![address.clone()],
+        path: path.clone(),
+        clients: 1,
+    });
+    targets.push(Target {
+        name: "lambfold, 8 clients".into(),
+        addresses: vec![address.clone()],
+        path: path.clone(),
+        clients: 8,
+    });
+
+    if let Some(rie) = std::env::var_os("LAMBFOLD_BENCH_RIE") {
+        let (front, api) = (free_port()?, free_port()?);
+        let front = format!("127.0.0.1:{front}");
+        let child = Command::new(rie)
+            .args(["--runtime-interface-emulator-address", &front, "--runtime-api-address"])
+            .arg(format!("127.0.0.1:{api}"))
+            .arg(&echo)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        keep.push(Guard(child));
+        wait_for_port(&front)?;
+        let path = "/2015-03-31/functions/function/invocations".to_owned();
+        targets.push(Target {
+            name: "emulator, 1 client".into(),
+            addresses: vec![front],
+            path,
+            clients: 1,
+        });
+    }
+    if let Some(cargo_lambda) = std::env::var_os("LAMBFOLD_BENCH_CARGO_LAMBDA") {
+        let port = free_port()?;
+        let child = Command::new(cargo_lambda)
+            .args(["lambda", "watch", "--release", "--ignore-changes", "--invoke-port"])
+            .arg(port.to_string())
+            .current_dir("benches")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        keep.push(Guard(child));
+        let address = format!("127.0.0.1:{port}");
+        wait_for_port(&address)?;
+        let path = "/2015-03-31/functions/echo-runtime/invocations".to_owned();
+        for clients in [1, 8] {
+            let name = format!(
+                "cargo lambda watch, {clients} client{}",
+                if clients == 1 { "" } else { "s" }
+            );
+            targets.push(Target {
+                name,
+                addresses: vec![address.clone()],
+                path: path.clone(),
+                clients,
+            });
+        }
+    }
+
+    let mut latency: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut throughput: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for target in &targets {
+        load(target, 0.3)?; // everything is warm before anything counts
+    }
+    for round in 0..options.rounds {
+        for at in 0..targets.len() {
+            // a different order each round, so that no one always follows the same neighbour
+            let target = &targets[(at + round) % targets.len()];
+            let (median_us, per_second) = load(target, options.seconds)?;
+            latency.entry(target.name.clone()).or_default().push(median_us);
+            throughput.entry(target.name.clone()).or_default().push(per_second);
+        }
+        eprintln!("round {} of {} done", round + 1, options.rounds);
+    }
+
+    let mut cold_ms = Vec::new();
+    let mut bare_ms = Vec::new();
+    let bare_steps = options.bin_dir.join("examples/bare-steps");
+    for round in 0..options.rounds {
+        for at in 0..options.cold {
+            deploy(&lambfold, &endpoint, &function, &format!("cold-{round}-{at}"))?;
+        }
+        for at in 0..options.cold {
+            let path = format!("/2015-03-31/functions/cold-{round}-{at}/invocations");
+            cold_ms.push(once(&address, &path)?);
+        }
+        if bare_steps.exists() {
+            let output =
+                Command::new(&bare_steps).arg(options.cold.to_string()).arg(&echo).output()?;
+            for line in String::from_utf8_lossy(&output.stdout).lines() {
+                bare_ms.push(line.trim().parse::<f64>()?);
+            }
+        }
+    }
+
+    report(&options, latency, throughput, cold_ms, bare_ms, idle_kib)
+}
+
+fn report(
+    options: &Options,
+    latency: BTreeMap<String, Vec<f64>>,
+    throughput: BTreeMap<String, Vec<f64>>,
+    mut cold_ms: Vec<f64>,
+    mut bare_ms: Vec<f64>,
+    idle_kib: u64,
+) -> Result<()> {
+    let mut table = String::new();
+    writeln!(table, "{:<34} {:>12} {:>14}", "", "median µs", "invokes/s")?;
+    let mut of = BTreeMap::new();
+    for (name, mut values) in latency {
+        let mut rates = throughput.get(&name).cloned().unwrap_or_default();
+        let pair = (median(&mut values), median(&mut rates));
+        writeln!(table, "{name:<34} {:>12.1} {:>14.0}", pair.0, pair.1)?;
+        of.insert(name, pair);
+    }
+    let at = |name: &str| of.get(name).copied().unwrap_or_default();
+    let relay_eight = at("relay, 1 thread, 8 clients").1.max(at("relay, 2 threads, 8 clients").1);
+    let warm = at("lambfold, 1 client").0 / at("relay, 1 client").0;
+    let rate = at("lambfold, 8 clients").1 / relay_eight;
+    let (cold, bare) = (median(&mut cold_ms), median(&mut bare_ms));
+    writeln!(
+        table,
+        "warm invoke, 1 client: {warm:.2} x the relay's median (promise: at most 1.5)"
+    )?;
+    writeln!(table, "throughput, 8 clients: {rate:.2} x the relay's (promise: at least 0.7)")?;
+    if bare > 0.0 {
+        let ratio = cold / bare;
+        writeln!(
+            table,
+            "cold start: {cold:.2} ms, bare steps {bare:.2} ms: {ratio:.2} x (promise: at most 2)"
+        )?;
+    } else {
+        writeln!(table, "cold start: {cold:.2} ms; bare steps not built")?;
+    }
+    let idle_mib = idle_kib as f64 / 1024.0;
+    writeln!(
+        table,
+        "server at rest, all its processes: {idle_mib:.1} MiB resident (promise: at most 30)"
+    )?;
+    print!("{table}");
+    std::fs::create_dir_all(&options.output)?;
+    let json = serde_json::json!({
+        "rounds": options.rounds,
+        "targets": of.iter().map(|(name, (us, rate))| serde_json::json!({
+            "name": name, "median_us": us, "invokes_per_second": rate,
+        })).collect::<Vec<_>>(),
+        "warm_ratio": warm,
+        "throughput_ratio": rate,
+        "cold_start_ms": cold,
+        "bare_steps_ms": bare,
+        "idle_resident_kib": idle_kib,
+    });
+    std::fs::write(options.output.join("invoke.json"), serde_json::to_vec_pretty(&json)?)?;
+    Ok(())
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options {
+        rounds: 5,
+        seconds: 2.0,
+        cold: 20,
+        bin_dir: "target/release".into(),
+        output: "target/bench".into(),
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(flag) = args.next() {
+        let value = args.next().ok_or(format!("{flag} needs a value"))?;
+        match flag.as_str() {
+            "--rounds" => options.rounds = value.parse()?,
+            "--seconds" => options.seconds = value.parse()?,
+            "--cold" => options.cold = value.parse()?,
+            "--bin-dir" => options.bin_dir = value.into(),
+            "--output" => options.output = value.into(),
+            _ => return Err(format!("unknown option {flag}").into()),
+        }
+    }
+    Ok(options)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn wait_for_port(address: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(120);
+    while std::net::TcpStream::connect(address).is_err() {
+        if Instant::now() > until {
+            return Err(format!("nothing listens at {address}").into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// The address in the server's ready line; its later output is thrown away.
+fn ready(server: &mut Child) -> Result<String> {
+    let mut lines = BufReader::new(server.stderr.take().ok_or("no stderr")?).lines();
+    let endpoint = loop {
+        let line = lines.next().ok_or("the server ended before it was ready")??;
+        eprintln!("{line}");
+        if let Some((_, address)) = line.split_once("ready at ") {
+            break address.trim().to_owned();
+        }
+    };
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok(endpoint)
+}
+
+fn deploy(lambfold: &Path, endpoint: &str, folder: &Path, name: &str) -> Result<()> {
+    let output = Command::new(lambfold)
+        .arg("deploy")
+        .arg(folder)
+        .args(["--name", name, "--handler", "none", "--endpoint-url", endpoint])
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("deploy {name}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+fn request(path: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{{\"hello\":\"world\"}}").into_bytes()
+}
+
+/// Milliseconds of one request on an open connection; it must be answered with its own event.
+fn once(address: &str, path: &str) -> Result<f64> {
+    let mut connection = Connection::open(address)?;
+    let request = request(path);
+    let start = Instant::now();
+    let (_, body) = connection.call(&request)?;
+    let elapsed = start.elapsed();
+    if body == b"{\"hello\":\"world\"}" {
+        return Ok(elapsed.as_secs_f64() * 1000.0);
+    }
+    Err(format!("{path} answered {}", String::from_utf8_lossy(body)).into())
+}
+
+/// Median latency in µs, and answers a second, of clients that each keep one request in flight.
+fn load(target: &Target, seconds: f64) -> Result<(f64, f64)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = Vec::new();
+    for client in 0..target.clients {
+        let address = target.addresses[client % target.addresses.len()].clone();
+        let (request, stop) = (request(&target.path), Arc::clone(&stop));
+        clients.push(std::thread::spawn(move || -> std::io::Result<Vec<f64>> {
+            let mut connection = Connection::open(&address)?;
+            let mut times = Vec::with_capacity(100_000);
+            while !stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                let (_, body) = connection.call(&request)?;
+                times.push(start.elapsed().as_secs_f64() * 1e6);
+                if body != b"{\"hello\":\"world\"}" {
+                    let text = String::from_utf8_lossy(body).into_owned();
+                    return Err(std::io::Error::other(text));
+                }
+            }
+            Ok(times)
+        }));
+    }
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    stop.store(true, Ordering::Relaxed);
+    let mut all = Vec::new();
+    for client in clients {
+        let times = client.join().map_err(|_| "a client panicked")?;
+        all.extend(times.map_err(|error| format!("{}: {error}", target.name))?);
+    }
+    let elapsed = start.elapsed().as_secs_f64();
+    Ok((median(&mut all), all.len() as f64 / elapsed))
+}
+
+/// Resident memory of a process and its children, KiB.
+fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let own: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap_or(0);
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    own + children.split_whitespace().filter_map(|p| p.parse().ok()).map(resident_kib).sum::<u64>()
+}
