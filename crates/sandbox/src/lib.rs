@@ -1,1 +1,25 @@
-//! Linux isolation: a specification in, a handle out; the only crate with unsafe code; knows no Lambda word
+//! Linux isolation: a specification in, a handle out.
+//!
+//! In: a [`Config`] once, a [`Spec`] for each sandbox, [`Command`]s for the programs inside.
+//! Out: a [`Sandbox`] with listening sockets of the inside, the read end of one output pipe, and
+//! [`Event`]s. Everything that the kernel holds for a sandbox carries [`Config::owner`], so that
+//! [`sweep`] removes what a killed run left and never a neighbour's.
+//!
+//! Forbidden here: any word of the service that is built on top, any asynchronous runtime, and any
+//! of our other crates. This is the only crate with `unsafe`.
+//!
+//! Every program that uses the crate calls [`dispatch`] as the first statement of `main`: sandboxes
+//! are cloned from a helper process, the *spawner*, which is this very program started again.
+
+mod capabilities;
+mod host;
+mod spec;
+mod step;
+
+pub use capabilities::{Capabilities, FreezeMode, IdMode, ShellView, TmpMode};
+pub use host::{Sandbox, Sandboxes, dispatch, probe, sweep};
+pub use spec::{
+    Bind, Command, Config, CreateError, Event, ExitStatus, Fault, Network, ProcessId, Rootfs, Spec,
+    StartError, User, Victim,
+};
+pub use step::{Step, StepError, StepOutcome, StepReport, StepTiming};

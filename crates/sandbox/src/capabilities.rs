@@ -1,0 +1,73 @@
+//! What this machine and this user allow: said, never silently missing.
+
+use serde::{Deserialize, Serialize};
+
+/// What sandboxes made here have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// How the ids inside map to the host's.
+    pub ids: IdMode,
+    /// Whether memory is limited.
+    pub memory_limit: bool,
+    /// Whether memory's peak and out-of-memory kills are counted.
+    pub memory_accounting: bool,
+    /// Whether the number of processes is limited by a control group (else by `RLIMIT_NPROC`, and
+    /// only where ids allow).
+    pub processes_limit: bool,
+    /// Whether processor shares are weighed.
+    pub cpu_weight: bool,
+    /// How freezing is done.
+    pub freeze: FreezeMode,
+    /// What `/tmp` is made of.
+    pub tmp: TmpMode,
+    /// How `/bin/sh` is made to be bash.
+    pub shell: ShellView,
+    /// Whether host files are seen as root's inside.
+    pub host_files_seen_as_root: bool,
+    /// Everything that is lesser than it could be, each in one sentence with its remedy.
+    pub notes: Vec<String>,
+}
+
+/// How the ids inside map to the host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdMode {
+    /// Root: each sandbox's guest has a host id of its own.
+    Own,
+    /// Ordinary user with subordinate ids: pid 1 and the guest have different ids.
+    Two,
+    /// Ordinary user without: pid 1 and the guest are the same user.
+    One,
+}
+
+/// How freezing is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FreezeMode {
+    /// cgroup v2 `cgroup.freeze`.
+    CgroupV2,
+    /// cgroup v1 freezer.
+    CgroupV1,
+    /// SIGSTOP and SIGCONT, which the guest can see.
+    Signals,
+}
+
+/// What `/tmp` is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TmpMode {
+    /// An ext4 image on a loop device: not charged to memory.
+    Image,
+    /// A tmpfs; the memory limit, if there is one, is raised by its size.
+    Tmpfs,
+}
+
+/// How `/bin/sh` is made to be bash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShellView {
+    /// It is bash already, or the root file system is not the host's.
+    AsIs,
+    /// A read-only mount on the link itself.
+    MountOnLink,
+    /// A read-only overlay of the directory.
+    Overlay,
+    /// There is no bash on the host: `/bin/sh` is the host's own.
+    NoBash,
+}

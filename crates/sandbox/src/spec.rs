@@ -1,0 +1,258 @@
+//! What a caller says, and what it is told.
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::step::{Step, StepError};
+
+/// How sandboxes are made here; given once to [`crate::Sandboxes::start`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Config {
+    /// Names every kernel object; `[A-Za-z0-9_.-]{1,64}`. One running owner at a time: the caller
+    /// holds a lock for it.
+    pub owner: String,
+    /// A folder for images and templates; made if missing, swept at start, private to this owner.
+    pub work_dir: PathBuf,
+    /// The root file system of every sandbox.
+    pub rootfs: Rootfs,
+    /// How sandboxes reach the network.
+    pub network: Network,
+    /// Who the guest is inside.
+    pub user: User,
+    /// The program that is executed as the spawner; `None` is the running program itself. It must
+    /// call [`crate::dispatch`] first.
+    pub program: Option<PathBuf>,
+    /// Sizes of `/tmp`, in bytes, for which a few are made ahead; others are learned in use.
+    pub tmp_ready_bytes: Vec<u64>,
+    /// Kills a process at a named step, to test what is left; builds without debug assertions and
+    /// without the feature `faults` refuse it.
+    pub fault: Option<Fault>,
+}
+
+impl Config {
+    /// A configuration with the host's root file system, no network, and the default user.
+    pub fn new(owner: impl Into<String>, work_dir: impl Into<PathBuf>) -> Config {
+        Config {
+            owner: owner.into(),
+            work_dir: work_dir.into(),
+            rootfs: Rootfs::Host,
+            network: Network::None,
+            user: User::default(),
+            program: None,
+            tmp_ready_bytes: Vec::new(),
+            fault: None,
+        }
+    }
+}
+
+/// Where the root file system of a sandbox comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rootfs {
+    /// Read-only views of the host's own programs and libraries.
+    Host,
+    /// Read-only view of this directory.
+    Dir(PathBuf),
+}
+
+/// How sandboxes reach the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// A network namespace with nothing but its own loopback interface.
+    None,
+}
+
+/// The guest's identity inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Login name, as `/etc/passwd` inside has it.
+    pub name: String,
+    /// User id, not 0.
+    pub uid: u32,
+    /// Group id, not 0.
+    pub gid: u32,
+}
+
+impl Default for User {
+    fn default() -> User {
+        User { name: "sbx_user1051".to_owned(), uid: 993, gid: 990 }
+    }
+}
+
+/// Which process dies at a step, for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The step at which it happens, in a sandbox's pid 1.
+    pub step: Step,
+    /// The process that is killed.
+    pub victim: Victim,
+}
+
+/// The process that a [`Fault`] kills with SIGKILL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Victim {
+    /// The sandbox's own pid 1.
+    Init,
+    /// The spawner.
+    Spawner,
+    /// The process that called [`crate::Sandboxes::start`].
+    Host,
+}
+
+/// One sandbox.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Spec {
+    /// Names it; `[A-Za-z0-9_.-]{1,64}`, unique among the living.
+    pub id: String,
+    /// Read-only views of host directories.
+    pub binds: Vec<Bind>,
+    /// Size of `/tmp`.
+    pub tmp_bytes: u64,
+    /// Memory limit of the guests together; 0 is no limit.
+    pub memory_bytes: u64,
+    /// Most processes and threads of the guests together; 0 is no limit.
+    pub processes: u64,
+    /// Open files of each guest process (`RLIMIT_NOFILE`); 0 keeps the default of 1024.
+    pub open_files: u64,
+    /// Relative share of the processors, 1 to 10000 as cgroup v2 counts; 0 is the default of 100.
+    pub cpu_weight: u64,
+    /// Addresses to listen on inside; each is added to the inside's loopback interface.
+    pub listeners: Vec<SocketAddrV4>,
+    /// Host name inside.
+    pub hostname: String,
+}
+
+/// A read-only view of a host directory inside a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// An absolute directory of the host.
+    pub source: PathBuf,
+    /// `/var/task`, `/opt`, `/var/runtime` or `/var/lang`.
+    pub target: String,
+}
+
+/// A program to run inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Candidates; the first that is a regular file inside, links followed, is executed.
+    pub programs: Vec<String>,
+    /// Arguments after the program's own name.
+    pub args: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Working directory inside.
+    pub cwd: String,
+}
+
+/// Names a process started by [`crate::Sandbox::spawn`]; unique within its sandbox, not a pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ProcessId(pub u32);
+
+/// What happened inside, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The program is executing.
+    Started(ProcessId),
+    /// The program could not be executed; no `Exited` follows.
+    SpawnFailed {
+        /// Which one.
+        process: ProcessId,
+        /// The candidate that was tried; `None`: none exists.
+        program: Option<String>,
+        /// The kernel's reason (`ENOENT` with a program: its interpreter is missing).
+        errno: i32,
+    },
+    /// It ended; everything that it wrote is in the output pipe already.
+    Exited {
+        /// Which one.
+        process: ProcessId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Everything but pid 1 is dead: the answer to [`crate::Sandbox::kill_guests`].
+    GuestsKilled,
+    /// The sandbox is gone; nothing follows.
+    Gone,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// It was killed by this signal.
+    Signal(i32),
+}
+
+/// Why sandboxes cannot be made here.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value of the configuration.
+    #[error("sandbox configuration: {field} {reason}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The spawner could not be executed.
+    #[error("cannot execute the sandbox spawner {}", program.display())]
+    Execute {
+        /// The program that was tried.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A step of the preparation failed.
+    #[error("sandboxes cannot be made here")]
+    Step(#[source] StepError),
+    /// The spawner ended before it was ready.
+    #[error("the sandbox spawner ended before it was ready; does main call dispatch() first?")]
+    Died,
+}
+
+/// Why one sandbox was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CreateError {
+    /// A value of the specification.
+    #[error("sandbox specification: {field} {reason}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A setup step failed.
+    #[error("sandbox {id} was not made")]
+    Step {
+        /// The sandbox.
+        id: String,
+        /// Which step, and why.
+        #[source]
+        source: StepError,
+    },
+    /// Its pid 1 died during setup.
+    #[error("sandbox {id}: pid 1 died during setup ({status:?})")]
+    Died {
+        /// The sandbox.
+        id: String,
+        /// How it died.
+        status: ExitStatus,
+    },
+    /// The spawner died, or is stopping; another one runs within a second.
+    #[error("sandbox {id}: the spawner is gone; try again")]
+    SpawnerGone {
+        /// The sandbox.
+        id: String,
+    },
+    /// The request could not be handed over.
+    #[error("sandbox {id}: cannot ask the spawner (errno {errno})")]
+    Request {
+        /// The sandbox.
+        id: String,
+        /// The kernel's reason.
+        errno: i32,
+    },
+}

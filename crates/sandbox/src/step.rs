@@ -1,0 +1,137 @@
+//! The ordered, named steps of making a sandbox.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! steps {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// A step of making sandboxes, in the order in which they are done.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Step { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Step {
+            /// Every step, in order.
+            pub const ALL: &'static [Step] = &[$(Step::$name,)+];
+
+            /// Its name, as errors and `LAMBFOLD_SANDBOX_FAULT` have it.
+            pub fn name(self) -> &'static str {
+                match self { $(Step::$name => $text,)+ }
+            }
+
+            /// What it does, in words.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Step::$name => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+steps! {
+    /// The spawner gets a user namespace of its own (ordinary users only).
+    UserNamespace = "user-namespace",
+    /// The spawner gets mount namespaces of its own.
+    MountNamespace = "mount-namespace",
+    /// The root file system that all sandboxes share is put together.
+    RootTemplate = "root-template",
+    /// The spawner makes the template its root and lets the host's root go.
+    PivotRoot = "pivot-root",
+    /// The system call filter is compiled.
+    SeccompCompile = "seccomp-compile",
+    /// The control groups that limit sandboxes are found.
+    CgroupBase = "cgroup-base",
+    /// A user namespace with the sandbox's ids is made.
+    GuestUserNamespace = "guest-user-namespace",
+    /// The control groups of the sandbox are made.
+    Cgroup = "cgroup",
+    /// A file system for /tmp is made ready.
+    TmpImage = "tmp-image",
+    /// Read-only views of the host directories are made.
+    BindViews = "bind-views",
+    /// Pid 1 is cloned into new mount, pid, network, ipc, uts and cgroup namespaces.
+    Clone = "clone",
+    /// Pid 1 closes every descriptor that is not its own and ties its life to the spawner's.
+    Detach = "detach",
+    /// /proc of the new pid namespace is mounted.
+    MountProc = "mount-proc",
+    /// The views are attached.
+    MountBinds = "mount-binds",
+    /// /tmp is attached.
+    MountTmp = "mount-tmp",
+    /// The host name is set.
+    Hostname = "hostname",
+    /// The loopback interface comes up with its addresses.
+    Network = "network",
+    /// The listening sockets are opened.
+    Listeners = "listeners",
+    /// Pid 1 enters the sandbox's user namespace, which owns none of its other namespaces.
+    EnterUserNamespace = "enter-user-namespace",
+    /// Pid 1 takes an id that is not the guest's and cannot be inspected by it.
+    InitCredentials = "init-credentials",
+    /// The sandbox is handed to the host.
+    Ready = "ready",
+    /// The guest enters its control groups.
+    GuestCgroup = "guest-cgroup",
+    /// The guest's limits are set.
+    GuestLimits = "guest-limits",
+    /// The guest becomes its user, without any capability, and can gain none.
+    GuestCredentials = "guest-credentials",
+    /// The guest's system call filter is loaded.
+    GuestSeccomp = "guest-seccomp",
+    /// The guest's program is executed.
+    GuestExec = "guest-exec",
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("step {step}: {what}: {}", std::io::Error::from_raw_os_error(*errno))]
+pub struct StepError {
+    /// Which step.
+    pub step: Step,
+    /// The operation and its object, such as `mount /proc`.
+    pub what: String,
+    /// The kernel's reason.
+    pub errno: i32,
+}
+
+/// How long a step took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTiming {
+    /// Which step.
+    pub step: Step,
+    /// Wall time.
+    pub took: Duration,
+}
+
+/// What [`crate::probe`] found about one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepReport {
+    /// Name of the step or of the thing that was looked at.
+    pub name: String,
+    /// What came of it.
+    pub outcome: StepOutcome,
+    /// In words.
+    pub explanation: String,
+    /// What to do about it; empty when nothing is wrong.
+    pub remedy: String,
+}
+
+/// What came of a probed step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// It holds.
+    Holds,
+    /// It works in a lesser way, which the explanation names.
+    Lesser,
+    /// It failed; sandboxes cannot be made.
+    Fails,
+    /// An earlier step failed, so that it was not reached.
+    NotReached,
+}
