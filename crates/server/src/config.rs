@@ -1,0 +1,32 @@
+use lambfold_types::{AccountId, Region};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Everything that can be chosen of a server; the command line fills it from flags,
+/// environment, file and defaults.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the AWS API is served; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Where functions, layers, events and logs are kept.
+    pub data: DataDir,
+    /// The region of requests whose signature names none.
+    pub region: Region,
+    /// The account that everything belongs to.
+    pub account: AccountId,
+    /// The root file system of execution environments.
+    pub rootfs: lambfold_sandbox::Rootfs,
+    /// Refuse what AWS refuses today although it works here, such as the runtime `provided`.
+    pub strict: bool,
+    /// Allow a listener that is not on loopback although there are no credentials yet.
+    pub insecure: bool,
+}
+
+/// Where a server keeps its data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataDir {
+    /// A folder that outlives the server.
+    Persistent(PathBuf),
+    /// A temporary folder, gone with the server; nothing is synced to disk.
+    Ephemeral,
+}

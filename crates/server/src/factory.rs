@@ -1,0 +1,1 @@
+//! The adapter between the pool and the environments.
