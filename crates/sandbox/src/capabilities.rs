@@ -24,6 +24,9 @@ pub struct Capabilities {
     pub shell: ShellView,
     /// Whether host files are seen as root's inside.
     pub host_files_seen_as_root: bool,
+    /// Programs that Amazon Linux has and the root file system here lacks, each with the Debian
+    /// package that brings it.
+    pub missing_programs: Vec<(String, String)>,
     /// Everything that is lesser than it could be, each in one sentence with its remedy.
     pub notes: Vec<String>,
 }
@@ -66,8 +69,6 @@ pub enum ShellView {
     AsIs,
     /// A read-only mount on the link itself.
     MountOnLink,
-    /// A read-only overlay of the directory.
-    Overlay,
-    /// There is no bash on the host: `/bin/sh` is the host's own.
-    NoBash,
+    /// It could not be done, or there is no bash: `/bin/sh` is the host's own.
+    HostShell,
 }

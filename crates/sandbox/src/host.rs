@@ -11,6 +11,11 @@ use crate::step::{StepReport, StepTiming};
 /// First statement of every `main`: never returns when this process is the spawner.
 pub fn dispatch() {}
 
+/// Whether this process is root (effective user id 0).
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Removes what an earlier run of this owner left: processes, control groups, files.
 pub fn sweep(owner: &str, work_dir: &Path) -> io::Result<()> {
     let _ = (owner, work_dir);

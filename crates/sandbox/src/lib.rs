@@ -17,7 +17,7 @@ mod spec;
 mod step;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, ShellView, TmpMode};
-pub use host::{Sandbox, Sandboxes, dispatch, probe, sweep};
+pub use host::{Sandbox, Sandboxes, dispatch, is_root, probe, sweep};
 pub use spec::{
     Bind, Command, Config, CreateError, Event, ExitStatus, Fault, Network, ProcessId, Rootfs, Spec,
     StartError, User, Victim,

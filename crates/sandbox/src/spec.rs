@@ -24,6 +24,8 @@ pub struct Config {
     /// The program that is executed as the spawner; `None` is the running program itself. It must
     /// call [`crate::dispatch`] first.
     pub program: Option<PathBuf>,
+    /// Names that `/etc/hosts` inside knows besides `localhost`.
+    pub hosts: Vec<(std::net::Ipv4Addr, String)>,
     /// Sizes of `/tmp`, in bytes, for which a few are made ahead; others are learned in use.
     pub tmp_ready_bytes: Vec<u64>,
     /// Kills a process at a named step, to test what is left; builds without debug assertions and
@@ -41,6 +43,7 @@ impl Config {
             network: Network::None,
             user: User::default(),
             program: None,
+            hosts: Vec::new(),
             tmp_ready_bytes: Vec::new(),
             fault: None,
         }
@@ -160,6 +163,8 @@ pub enum Event {
         process: ProcessId,
         /// The candidate that was tried; `None`: none exists.
         program: Option<String>,
+        /// Where: [`Step::GuestExec`] is the program's own fault, anything else the platform's.
+        step: Step,
         /// The kernel's reason (`ENOENT` with a program: its interpreter is missing).
         errno: i32,
     },
