@@ -1,0 +1,121 @@
+//! HTTP/1.1 over the listening sockets of one environment.
+
+mod answer;
+mod body;
+mod io;
+mod route;
+
+use crate::host::Host;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use io::{Gate, Guarded, HeadBudget};
+use lambfold_types::limits::RUNTIME_API_HEADER_BYTES;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Bounds for what one environment may make the host hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time; further ones wait in the listener's queue.
+    pub connections: usize,
+    /// Time for a request's head to arrive, once its first byte is there. Idle connections and
+    /// waiting `next`s have no limit.
+    pub head_timeout: Duration,
+    /// Most that the unfinished request heads of all connections hold together, bytes.
+    pub head_bytes: usize,
+}
+
+impl Default for Limits {
+    /// 256 connections, 30 s, 16 MiB.
+    fn default() -> Self {
+        Self { connections: 256, head_timeout: Duration::from_secs(30), head_bytes: 16 << 20 }
+    }
+}
+
+/// Headers of one request.
+const HEADERS: usize = 256;
+/// How long accepting pauses when the system has no resources for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves the Runtime API on an environment's listeners. Never returns; when the future is
+/// dropped, all its connections are closed.
+pub async fn serve<H: Host>(listeners: Vec<TcpListener>, host: Arc<H>, limits: Limits) {
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let budget = Arc::new(HeadBudget::new(limits.head_bytes));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, accept(&listeners).await)
+        };
+        tokio::select! {
+            (permit, accepted) = accepted => match accepted {
+                Ok(stream) => {
+                    let stream = Guarded::new(stream, Arc::clone(&budget), limits.head_timeout);
+                    let host = Arc::clone(&host);
+                    connections.spawn(async move {
+                        let _permit = permit;
+                        serve_connection(stream, host).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to the runtime api");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn accept(listeners: &[TcpListener]) -> std::io::Result<TcpStream> {
+    let (stream, _) = poll_fn(|cx| {
+        for listener in listeners {
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn serve_connection<H: Host>(stream: Guarded, host: Arc<H>) {
+    let gate = stream.gate();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let host = Arc::clone(&host);
+        let handling = Gate::enter(&gate);
+        async move {
+            let response: Response<Full<bytes::Bytes>> = answer::answer(&*host, request).await;
+            drop(handling);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Ours begins with the first byte of a head; the library's would end idle connections.
+        .header_read_timeout(None)
+        .max_buf_size(RUNTIME_API_HEADER_BYTES)
+        .max_headers(HEADERS)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "connection to the runtime api ended");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+use super::body::{self, BodyFault, Collected};
+use super::route::{Route, route};
+use crate::event::Delivery;
+use crate::header::classify_error_type;
+use crate::host::{Caller, Host, NextReply, Posted};
+use crate::machine::{Post, Posting, Ticket};
+use crate::refusal::Refusal;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::Full;
+use lambfold_types::limits::RESPONSE_BYTES;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
+const ERROR_BODY: &str = "lambda-runtime-function-error-body";
+const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
+const ERROR_CAUSE_TYPE: &[u8] = b"application/vnd.aws.lambda.error.cause+json";
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+type Reply = Response<Full<Bytes>>;
+
+/// Handles one request of a runtime.
+pub(super) async fn answer<H, B>(host: &H, request: Request<B>) -> Reply
+where
+    H: Host,
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (head, mut body) = request.into_parts();
+    match route(&head.method, head.uri.path()) {
+        Route::Next => {
+            let reply = host.next(Caller::new(&head.headers));
+            // Headers may hold a megabyte; a `next` may wait for days.
+            drop((head, body));
+            next(host, reply).await
+        }
+        Route::Post(id, post) => {
+            let posting = host.begin_post(id, post);
+            post_answer(host, posting, post, &head.headers, &mut body).await
+        }
+        Route::InitError => {
+            let posting = host.begin_init_error();
+            post_answer(host, posting, Post::Error, &head.headers, &mut body).await
+        }
+        Route::Ping => text(StatusCode::OK, "pong"),
+        Route::NotFound => {
+            body::drain(&mut body).await;
+            text(StatusCode::NOT_FOUND, "404 page not found\n")
+        }
+        Route::MethodNotAllowed => {
+            body::drain(&mut body).await;
+            text(StatusCode::METHOD_NOT_ALLOWED, "")
+        }
+    }
+}
+
+async fn next<H: Host>(host: &H, reply: NextReply) -> Reply {
+    let delivery = match reply {
+        NextReply::Now(delivery) => delivery,
+        NextReply::Wait(ticket, waiting) => {
+            let mut guard = Waiting { host, ticket: Some(ticket) };
+            let delivery = waiting.await.unwrap_or(Err(Refusal::Internal));
+            guard.ticket = None;
+            delivery
+        }
+    };
+    event_reply(delivery)
+}
+
+fn event_reply(delivery: Delivery) -> Reply {
+    match delivery {
+        Ok(event) => {
+            let mut response = Response::new(Full::new(event.invocation.payload.clone()));
+            event.write_headers(response.headers_mut());
+            response
+        }
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+/// Tells the host when a `next` ends before it was answered: its connection broke.
+struct Waiting<'a, H: Host> {
+    host: &'a H,
+    ticket: Option<Ticket>,
+}
+
+impl<H: Host> Drop for Waiting<'_, H> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.host.abandon(ticket);
+        }
+    }
+}
+
+/// Holds the promise that each post that was begun is finished, even when its connection breaks.
+struct Reading<'a, H: Host> {
+    host: &'a H,
+    posting: Option<Posting>,
+}
+
+impl<H: Host> Reading<'_, H> {
+    fn finish(mut self, posted: Posted) -> Result<(), Refusal> {
+        match self.posting.take() {
+            Some(posting) => self.host.finish(posting, posted),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<H: Host> Drop for Reading<'_, H> {
+    fn drop(&mut self) {
+        if let Some(posting) = self.posting.take() {
+            let _ = self.host.finish(posting, Posted::Truncated);
+        }
+    }
+}
+
+async fn post_answer<H, B>(
+    host: &H,
+    posting: Result<Posting, Refusal>,
+    post: Post,
+    headers: &HeaderMap,
+    body: &mut B,
+) -> Reply
+where
+    H: Host,
+    B: Body<Data = Bytes> + Unpin,
+{
+    let reading = match posting {
+        Ok(posting) => Reading { host, posting: Some(posting) },
+        Err(refusal) => {
+            body::drain(body).await;
+            return refuse(refusal);
+        }
+    };
+    let mode = match post {
+        Post::Response => response_mode(headers),
+        Post::Error => Ok(Mode::Buffered),
+    };
+    let (posted, refusal) = match mode {
+        Err(refusal) => (Posted::InvalidResponseMode, Some(refusal)),
+        Ok(mode) => match body::collect(body, RESPONSE_BYTES).await {
+            Ok(collected) => {
+                let posted = match post {
+                    Post::Response => response(mode, headers, collected),
+                    Post::Error => error(headers, collected.bytes),
+                };
+                (posted, None)
+            }
+            Err(BodyFault::TooLarge) => (Posted::TooLarge, Some(Refusal::TooLarge)),
+            Err(BodyFault::Truncated) => (Posted::Truncated, Some(Refusal::Truncated)),
+        },
+    };
+    // The invoker's result does not wait for the rest of a body that is thrown away.
+    let finished = reading.finish(posted);
+    match finished.err().or(refusal) {
+        Some(refusal) => {
+            body::drain(body).await;
+            refuse(refusal)
+        }
+        None => accepted(),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Buffered,
+    Streaming,
+}
+
+fn response_mode(headers: &HeaderMap) -> Result<Mode, Refusal> {
+    match headers.get(RESPONSE_MODE).map(HeaderValue::as_bytes) {
+        None | Some(b"") => Ok(Mode::Buffered),
+        Some(b"streaming") => Ok(Mode::Streaming),
+        Some(_) => Err(Refusal::InvalidResponseMode),
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> Option<Arc<str>> {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(Into::into)
+}
+
+fn response(mode: Mode, headers: &HeaderMap, collected: Collected) -> Posted {
+    if mode == Mode::Streaming {
+        let reported = match &collected.trailers {
+            Some(trailers) => trailer_error(
+                trailers.get(ERROR_TYPE).map(HeaderValue::as_bytes),
+                trailers.get(ERROR_BODY).map(HeaderValue::as_bytes),
+            ),
+            None if declares_error_trailer(headers) => trailer_in_body(&collected.bytes),
+            None => None,
+        };
+        if let Some(error) = reported {
+            return error;
+        }
+    }
+    Posted::Response { payload: collected.bytes, content_type: content_type(headers) }
+}
+
+/// The error that the trailers of a streamed response report; its body is base64.
+fn trailer_error(error_type: Option<&[u8]>, body: Option<&[u8]>) -> Option<Posted> {
+    if error_type.is_none() && body.is_none() {
+        return None;
+    }
+    let payload = body.and_then(|body| STANDARD.decode(body.trim_ascii()).ok()).unwrap_or_default();
+    Some(Posted::Error {
+        payload: payload.into(),
+        content_type: Some("application/json".into()),
+        error_type: classify_error_type(error_type.unwrap_or_default()),
+    })
+}
+
+fn declares_error_trailer(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TRAILER)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case(ERROR_TYPE)))
+}
+
+/// The Rust runtime announces the trailers and then writes their text at the end of the body:
+/// exactly two lines, type and body.
+fn trailer_in_body(body: &[u8]) -> Option<Posted> {
+    let text = body.strip_suffix(b"\r\n")?;
+    let (before, last) = split_last_line(text)?;
+    let body_value = header_line(last, ERROR_BODY)?;
+    let type_line = &before[before.len().checked_sub(type_line_bytes(before)?)?..];
+    let type_value = header_line(type_line, ERROR_TYPE)?;
+    trailer_error(Some(type_value), Some(body_value))
+}
+
+fn split_last_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.windows(2).rposition(|pair| pair == b"\r\n")?;
+    Some((&text[..at], &text[at + 2..]))
+}
+
+/// Length of the end of `text` that begins with the type's name; what is before it is payload,
+/// which need not end with a line break.
+fn type_line_bytes(text: &[u8]) -> Option<usize> {
+    let at = text
+        .windows(ERROR_TYPE.len())
+        .rposition(|window| window.eq_ignore_ascii_case(ERROR_TYPE.as_bytes()))?;
+    Some(text.len() - at)
+}
+
+fn header_line<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (head, rest) = line.split_at_checked(name.len())?;
+    let value = rest.strip_prefix(b":")?.trim_ascii();
+    let visible = value.iter().all(|byte| (0x20..0x7f).contains(byte));
+    (head.eq_ignore_ascii_case(name.as_bytes()) && visible).then_some(value)
+}
+
+fn error(headers: &HeaderMap, body: Bytes) -> Posted {
+    let error_type =
+        classify_error_type(headers.get(ERROR_TYPE).map_or(b"", HeaderValue::as_bytes));
+    let is_cause = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(ERROR_CAUSE_TYPE);
+    if !is_cause {
+        return Posted::Error { payload: body, content_type: content_type(headers), error_type };
+    }
+    let (payload, content_type) = match without_cause(&body) {
+        Some(payload) => (payload.into(), "application/json"),
+        None => (Bytes::from_static(b"\"Invalid error body\""), "application/octet-stream"),
+    };
+    Posted::Error { payload, content_type: Some(content_type.into()), error_type }
+}
+
+/// An error document whose cause is meant for tracing.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorWithCause {
+    #[serde(default)]
+    error_message: String,
+    #[serde(default)]
+    error_type: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stack_trace: Vec<String>,
+}
+
+fn without_cause(body: &[u8]) -> Option<Vec<u8>> {
+    let document: ErrorWithCause = serde_json::from_slice(body).ok()?;
+    serde_json::to_vec(&document).ok()
+}
+
+fn accepted() -> Reply {
+    json(StatusCode::ACCEPTED, Bytes::from_static(b"{\"status\":\"OK\"}\n"))
+}
+
+fn refuse(refusal: Refusal) -> Reply {
+    // The messages hold nothing that JSON would escape.
+    let body = format!(
+        "{{\"errorMessage\":\"{}\",\"errorType\":\"{}\"}}\n",
+        refusal.message(),
+        refusal.error_type()
+    );
+    json(refusal.status(), body.into())
+}
+
+fn json(status: StatusCode, body: Bytes) -> Reply {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn text(status: StatusCode, body: &'static str) -> Reply {
+    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests;
