@@ -1,0 +1,339 @@
+//! The command line, as `--help` shows it. Every command's help ends with examples.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// AWS Lambda for custom runtimes on your own Linux: one binary, no Docker, no account
+#[derive(Debug, Parser)]
+#[command(name = "lambfold", version, propagate_version = false, max_term_width = 100)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "Examples:
+  lambfold serve
+  eval \"$(lambfold env)\"
+  lambfold deploy examples/bash-echo --name echo --handler function.handler
+  lambfold invoke echo --payload '{\"hello\":\"world\"}' --tail
+
+Exit codes: 0 done, 1 the request failed, 2 wrong usage, 3 the function returned an error,
+255 a bug in lambfold."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(Box<Serve>),
+    /// Print the exports that make AWS tools talk to the server
+    Env(Env),
+    /// Create a function, or update it, from a folder or a zip
+    Deploy(Box<Deploy>),
+    /// Invoke a function
+    Invoke(Invoke),
+    /// Write a folder as a zip that is the same every time
+    Package(Package),
+    /// Publish or import layers
+    #[command(subcommand)]
+    Layer(Layer),
+    /// Print a function's logs
+    Logs(Logs),
+    /// Do each step of a sandbox on this machine and say what holds, what not, and why
+    Doctor(Doctor),
+}
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Printing {
+    /// How data is printed on standard output
+    #[arg(long = "output", value_name = "FORMAT", default_value = "text")]
+    #[arg(hide_possible_values = true, help = "How data is printed: text or json")]
+    pub(crate) format: Format,
+}
+
+/// Where the server is.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    /// The server's address [env: AWS_ENDPOINT_URL] [default: http://127.0.0.1:9000]
+    #[arg(long, value_name = "URL", help_heading = "Server")]
+    pub(crate) endpoint_url: Option<String>,
+    /// Region of the request [env: AWS_REGION, AWS_DEFAULT_REGION] [default: us-east-1]
+    #[arg(long, value_name = "REGION", help_heading = "Server")]
+    pub(crate) region: Option<String>,
+}
+
+/// Every option can also be set by its environment variable or by its key (the name without
+/// dashes) in lambfold.toml; a flag wins over the environment, that over the file.
+#[derive(Debug, Default, Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Examples:
+  lambfold serve
+  lambfold serve --ephemeral --listen 127.0.0.1:0
+  lambfold serve --data-dir ./data --rootfs /srv/al2023
+  LAMBFOLD_REGION=cn-north-1 lambfold serve
+
+  # lambfold.toml
+  listen = \"127.0.0.1:9100\"
+  data-dir = \"/srv/lambfold\""
+)]
+pub(crate) struct Serve {
+    /// Settings file; without it ./lambfold.toml is read if it is there [env: LAMBFOLD_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of the AWS API; port 0 takes a free one [env: LAMBFOLD_LISTEN] [default:
+    /// 127.0.0.1:9000]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+    /// Folder that holds everything the server keeps [env: LAMBFOLD_DATA_DIR] [default:
+    /// $XDG_DATA_HOME/lambfold, as root /var/lib/lambfold]
+    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
+    pub(crate) data_dir: Option<String>,
+    /// Keep everything in a temporary folder, gone when the server ends [env:
+    /// LAMBFOLD_EPHEMERAL]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", hide_possible_values = true)]
+    pub(crate) ephemeral: Option<String>,
+    /// Region of requests that are not signed for one [env: LAMBFOLD_REGION] [default:
+    /// us-east-1]
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// The account, 12 digits [env: LAMBFOLD_ACCOUNT_ID] [default: 000000000000]
+    #[arg(long, value_name = "ID")]
+    pub(crate) account_id: Option<String>,
+    /// Root filesystem of functions: host, or a folder [env: LAMBFOLD_ROOTFS] [default: host]
+    #[arg(long, value_name = "host|DIR")]
+    pub(crate) rootfs: Option<String>,
+    /// How functions are kept apart; only namespace is built [env: LAMBFOLD_ISOLATION] [default:
+    /// namespace]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) isolation: Option<String>,
+    /// What functions reach; only none is built [env: LAMBFOLD_NETWORK] [default: none]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) network: Option<String>,
+    /// Refuse what AWS refuses today, such as the runtime `provided` [env: LAMBFOLD_STRICT]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub(crate) strict: Option<String>,
+    /// Listen beyond this machine although there are no credentials yet [env:
+    /// LAMBFOLD_INSECURE]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true")]
+    pub(crate) insecure: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  eval \"$(lambfold env)\"
+  lambfold env --endpoint-url http://127.0.0.1:9100 --region eu-central-1
+  lambfold env --output json")]
+pub(crate) struct Env {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+/// On an update, what is not named stays as it is.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold deploy examples/bash-echo --name echo --handler function.handler
+  lambfold deploy target/hello.zip --name hello --handler hello --memory 256 --timeout 10
+  lambfold deploy . --name job --handler job.run --env STAGE=dev --env DEBUG=1 \\
+      --layer arn:aws:lambda:us-east-1:000000000000:layer:bash:1")]
+pub(crate) struct Deploy {
+    /// Folder with the code, or a zip of it
+    #[arg(value_name = "DIR|ZIP")]
+    pub(crate) code: PathBuf,
+    /// Name of the function
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// What the runtime gets as _HANDLER; needed to create a function
+    #[arg(long, value_name = "HANDLER")]
+    pub(crate) handler: Option<String>,
+    /// A layer version; may be given up to 5 times, later ones win
+    #[arg(long = "layer", value_name = "ARN")]
+    pub(crate) layers: Vec<String>,
+    /// An environment variable of the function; may be given often, replaces all there were
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    pub(crate) variables: Vec<String>,
+    /// Memory in MiB, 128 to 10240 [default on creation: 128]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(128..=10_240))]
+    pub(crate) memory: Option<u32>,
+    /// Seconds that an invocation may take, 1 to 900 [default on creation: 3]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub(crate) timeout: Option<u32>,
+    /// Runtime identifier [default on creation: provided.al2023]
+    #[arg(long, value_name = "ID")]
+    pub(crate) runtime: Option<String>,
+    /// Instruction set of the code: x86_64 or arm64 [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) architecture: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold invoke echo
+  lambfold invoke echo --payload '{\"hello\":\"world\"}' --tail
+  lambfold invoke echo --payload @event.json --qualifier 1
+  jq -n '{n: 1}' | lambfold invoke echo --payload -
+  lambfold invoke echo --async")]
+pub(crate) struct Invoke {
+    /// Name or ARN of the function
+    pub(crate) function: String,
+    /// The event: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}", hide_default_value = true)]
+    pub(crate) payload: String,
+    /// Version or alias
+    #[arg(long, value_name = "QUALIFIER")]
+    pub(crate) qualifier: Option<String>,
+    /// Queue the event and do not wait for its result
+    #[arg(long = "async", conflicts_with = "tail")]
+    pub(crate) queued: bool,
+    /// Print the end of the invocation's log on standard error
+    #[arg(long)]
+    pub(crate) tail: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold package examples/bash-echo -o echo.zip
+  lambfold package . -o function.zip --output json")]
+pub(crate) struct Package {
+    /// Folder to pack
+    pub(crate) dir: PathBuf,
+    /// The zip to write
+    #[arg(short = 'o', long = "out", value_name = "FILE.zip")]
+    pub(crate) out: PathBuf,
+    /// Instruction set the code is for: x86_64 or arm64 [default: this machine's]
+    #[arg(long, value_name = "ARCH")]
+    pub(crate) architecture: Option<String>,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Layer {
+    /// Publish a new version of a layer
+    Publish(LayerPublish),
+    /// Let this server answer to the ARN of somebody else's layer version
+    Import(LayerImport),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold layer publish examples/bash-layer/runtime --name bash
+  lambfold layer publish bash.zip --name bash --description 'bash runtime'")]
+pub(crate) struct LayerPublish {
+    /// Zip of the layer, or a folder; its content appears under /opt
+    #[arg(value_name = "FILE.zip|DIR")]
+    pub(crate) code: PathBuf,
+    /// Name of the layer
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// A note for people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold layer import php-84.zip \\
+      --alias-arn arn:aws:lambda:eu-central-1:873528684822:layer:php-84:21")]
+pub(crate) struct LayerImport {
+    /// Zip of the layer
+    #[arg(value_name = "FILE.zip")]
+    pub(crate) file: PathBuf,
+    /// ARN of the layer version that the zip is
+    #[arg(long, value_name = "ARN")]
+    pub(crate) alias_arn: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold logs echo
+  lambfold logs echo --since 2h --output json
+  lambfold logs echo --follow")]
+pub(crate) struct Logs {
+    /// Name or ARN of the function
+    pub(crate) function: String,
+    /// Go on printing what comes
+    #[arg(long, short = 'f')]
+    pub(crate) follow: bool,
+    /// How far back to begin: a number with s, m, h or d
+    #[arg(long, value_name = "DURATION", default_value = "10m")]
+    pub(crate) since: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold doctor
+  lambfold doctor --rootfs /srv/al2023
+  lambfold doctor --output json
+
+Exit code 1 when a step that functions need does not work here.")]
+pub(crate) struct Doctor {
+    /// Root filesystem to check: host, or a folder
+    #[arg(long, value_name = "host|DIR", default_value = "host")]
+    pub(crate) rootfs: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            for inner in command.get_subcommands() {
+                check(inner, &path);
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                command.has_subcommands() && path.ends_with("layer") || help.contains("Examples:"),
+                "{path}"
+            );
+        }
+        check(&Cli::command(), "");
+    }
+}

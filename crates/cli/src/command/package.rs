@@ -1,0 +1,47 @@
+use super::{code, shared};
+use crate::args::{Format, Package};
+use crate::failure::{Exit, Failure};
+use crate::output;
+use lambfold_package::{Finding, diagnose, pack};
+use serde_json::json;
+use std::path::Path;
+
+pub(crate) fn run(args: &Package) -> Result<Exit, Failure> {
+    let architecture = shared::architecture(args.architecture.as_deref())?;
+    if !args.dir.is_dir() {
+        return Err(Failure::failed(format!("{} is not a folder", args.dir.display())));
+    }
+    let failed = |error: std::io::Error| {
+        Failure::failed(format!("could not write {}", args.out.display())).cause(&error)
+    };
+    // A zip that cannot be made must not cost the one that is there.
+    let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut zip = tempfile::Builder::new()
+        .prefix(".lambfold-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .tempfile_in(parent.unwrap_or(Path::new(".")))
+        .map_err(failed)?;
+    let info = pack(&args.dir, zip.as_file_mut(), architecture)
+        .map_err(|error| code::not_packed(&args.dir, error))?;
+    zip.persist(&args.out).map_err(|error| failed(error.error))?;
+    for finding in diagnose(&args.dir, architecture) {
+        match finding {
+            Finding::BootstrapMissing => {
+                output::talk("note: no bootstrap in the folder; a layer has to bring one");
+            }
+            finding => output::warn(&finding.to_string()),
+        }
+    }
+    let path = args.out.display().to_string();
+    match args.printing.format {
+        Format::Text => output::line(&path)?,
+        Format::Json => output::json(&json!({
+            "Path": path,
+            "CodeSize": info.zip_bytes,
+            "CodeSha256": info.code_sha256(),
+            "UnpackedSize": info.unpacked_bytes,
+            "Entries": info.entries,
+        }))?,
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,43 @@
+//! `lambfold serve`: settings from flags, environment, file and defaults become the server's
+//! configuration. Nothing of the server itself is here.
+
+mod settings;
+
+use crate::args::Serve;
+use crate::failure::{Exit, Failure};
+use settings::{Settings, Source};
+use std::path::Path;
+
+/// Read when it is there and no other file is named.
+const DEFAULT_FILE: &str = "lambfold.toml";
+
+pub(crate) fn run(args: &Serve) -> Result<Exit, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let file = read_file(args, variable("LAMBFOLD_CONFIG").map(Into::into))?;
+    let environment = Settings::from_environment(|name| {
+        variable(name).map(|value| {
+            value.into_string().map_err(|value| {
+                Failure::usage(format!("{name} is not UTF-8: {}", value.to_string_lossy()))
+            })
+        })
+    })?;
+    let settings = Settings::from_flags(args).or(environment)?.or(file)?;
+    let config = settings.resolve(&variable)?;
+    lambfold_server::run(config).map_err(|error| Failure::from_error(&error))?;
+    Ok(Exit::Done)
+}
+
+fn read_file(args: &Serve, variable: Option<std::path::PathBuf>) -> Result<Settings, Failure> {
+    let named = args.config.clone().or(variable);
+    let path = named.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Settings::from_file(&text, Source::File(path.to_owned())),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Settings::default())
+        }
+        Err(error) => {
+            Err(Failure::usage(format!("could not read settings file {}", path.display()))
+                .cause(&error))
+        }
+    }
+}

@@ -1,0 +1,232 @@
+use crate::args::Serve;
+use crate::failure::Failure;
+use lambfold_sandbox::Rootfs;
+use lambfold_server::{Config, DataDir};
+use lambfold_types::{AccountId, Region};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Every setting of the server: its key in `lambfold.toml`, which is also its flag without the
+/// dashes and, in capitals behind `LAMBFOLD_`, its environment variable.
+pub(crate) const KEYS: [&str; 10] = [
+    "listen",
+    "data-dir",
+    "ephemeral",
+    "region",
+    "account-id",
+    "rootfs",
+    "isolation",
+    "network",
+    "strict",
+    "insecure",
+];
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Flag,
+    Environment,
+    File(PathBuf),
+}
+
+impl Source {
+    /// The setting as it is named there, for messages.
+    fn name(&self, key: &str) -> String {
+        match self {
+            Self::Flag => format!("--{key}"),
+            Self::Environment => variable(key),
+            Self::File(path) => format!("{key} in {}", path.display()),
+        }
+    }
+}
+
+fn variable(key: &str) -> String {
+    format!("LAMBFOLD_{}", key.replace('-', "_").to_ascii_uppercase())
+}
+
+/// Values as they were written, each with its source; checked by [`Settings::resolve`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings(BTreeMap<&'static str, (String, Source)>);
+
+impl Settings {
+    pub(crate) fn from_flags(args: &Serve) -> Self {
+        let values = [
+            &args.listen,
+            &args.data_dir,
+            &args.ephemeral,
+            &args.region,
+            &args.account_id,
+            &args.rootfs,
+            &args.isolation,
+            &args.network,
+            &args.strict,
+            &args.insecure,
+        ];
+        let given = KEYS.into_iter().zip(values);
+        Self(given.filter_map(|(key, v)| Some((key, (v.clone()?, Source::Flag)))).collect())
+    }
+
+    pub(crate) fn from_environment(
+        read: impl Fn(&str) -> Option<Result<String, Failure>>,
+    ) -> Result<Self, Failure> {
+        let mut values = BTreeMap::new();
+        for key in KEYS {
+            if let Some(value) = read(&variable(key)) {
+                values.insert(key, (value?, Source::Environment));
+            }
+        }
+        Ok(Self(values))
+    }
+
+    pub(crate) fn from_file(text: &str, source: Source) -> Result<Self, Failure> {
+        let place = match &source {
+            Source::File(path) => path.display().to_string(),
+            _ => String::new(),
+        };
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            Failure::usage(format!("settings file {place} is not TOML")).cause(&error)
+        })?;
+        let mut values = BTreeMap::new();
+        for (name, value) in table {
+            let key = KEYS.into_iter().find(|key| *key == name).ok_or_else(|| {
+                Failure::usage(format!("settings file {place} has the unknown key {name:?}"))
+                    .hint(format!("its keys are {}", KEYS.join(", ")))
+            })?;
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Boolean(flag) => flag.to_string(),
+                other => {
+                    let kind = other.type_str();
+                    return Err(Failure::usage(format!(
+                        "{} must be text or a boolean, not {kind}",
+                        source.name(key)
+                    )));
+                }
+            };
+            values.insert(key, (value, source.clone()));
+        }
+        Ok(Self(values))
+    }
+
+    /// These, and from `weaker` what is not among them.
+    pub(crate) fn or(mut self, mut weaker: Self) -> Result<Self, Failure> {
+        weaker.check_data()?;
+        self.check_data()?;
+        // Where to keep data is one decision in two settings: the stronger source makes it.
+        if self.0.contains_key("data-dir") || self.0.contains_key("ephemeral") {
+            weaker.0.remove("data-dir");
+            weaker.0.remove("ephemeral");
+        }
+        for (key, value) in weaker.0 {
+            self.0.entry(key).or_insert(value);
+        }
+        Ok(self)
+    }
+
+    /// One source cannot ask for a folder and for none.
+    fn check_data(&self) -> Result<(), Failure> {
+        let (Some((_, dir)), true) = (self.0.get("data-dir"), self.flag("ephemeral")?) else {
+            return Ok(());
+        };
+        let (_, ephemeral) = &self.0["ephemeral"];
+        let (dir, ephemeral) = (dir.name("data-dir"), ephemeral.name("ephemeral"));
+        Err(Failure::usage(format!("{dir} and {ephemeral} exclude each other")))
+    }
+
+    /// Checks every value and fills in the defaults.
+    pub(crate) fn resolve(
+        &self,
+        variable: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Config, Failure> {
+        self.only("isolation", "namespace", &["process"])?;
+        self.only("network", "none", &["nat", "host"])?;
+        let listen = self.parse("listen", "127.0.0.1:9000", |text| {
+            text.parse::<SocketAddr>().map_err(|_| "it must look like 127.0.0.1:9000")
+        })?;
+        let insecure = self.flag("insecure")?;
+        if !listen.ip().is_loopback() && !insecure {
+            return Err(Failure::usage(format!(
+                "{} would let other machines create and run functions here, and there are no credentials yet",
+                self.name("listen")
+            ))
+            .hint("listen on 127.0.0.1, or accept the risk with --insecure"));
+        }
+        let data = match (self.flag("ephemeral")?, self.0.get("data-dir")) {
+            (true, _) => DataDir::Ephemeral,
+            (false, Some((dir, _))) => DataDir::Persistent(PathBuf::from(dir)),
+            (false, None) => DataDir::Persistent(default_data_dir(variable)?),
+        };
+        let rootfs = self.parse("rootfs", "host", |text| match text {
+            "host" => Ok(Rootfs::Host),
+            dir if Path::new(dir).is_dir() => Ok(Rootfs::Dir(PathBuf::from(dir))),
+            _ => Err("it is neither host nor a folder"),
+        })?;
+        Ok(Config {
+            listen,
+            data,
+            region: self.parse("region", "us-east-1", Region::parse)?,
+            account: self.parse("account-id", "000000000000", AccountId::parse)?,
+            rootfs,
+            strict: self.flag("strict")?,
+            insecure,
+        })
+    }
+
+    fn parse<T, E: std::fmt::Display>(
+        &self,
+        key: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<T, Failure> {
+        let text = self.0.get(key).map_or(default, |(text, _)| text.as_str());
+        parse(text).map_err(|why| {
+            Failure::usage(format!("{} has the wrong value {text:?}: {why}", self.name(key)))
+        })
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, Failure> {
+        self.parse(key, "false", |text| match text {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            _ => Err("it must be true or false"),
+        })
+    }
+
+    /// A choice of which one value is built.
+    fn only(&self, key: &str, built: &str, planned: &[&str]) -> Result<(), Failure> {
+        match self.0.get(key).map(|(text, _)| text.as_str()) {
+            None => Ok(()),
+            Some(text) if text == built => Ok(()),
+            Some(text) if planned.contains(&text) => {
+                Err(Failure::usage(format!("{} {text} is not built yet", self.name(key)))
+                    .hint(format!("{key} {built} is what this version does")))
+            }
+            Some(text) => Err(Failure::usage(format!(
+                "{} has the wrong value {text:?}: it must be {built}",
+                self.name(key)
+            ))),
+        }
+    }
+
+    fn name(&self, key: &str) -> String {
+        self.0.get(key).map_or_else(|| format!("--{key}"), |(_, source)| source.name(key))
+    }
+}
+
+fn default_data_dir(variable: &impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/lambfold"));
+    }
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || absolute("HOME").map(|home| home.join(".local/share"));
+    match absolute("XDG_DATA_HOME").or_else(home) {
+        Some(base) => Ok(base.join("lambfold")),
+        None => Err(Failure::usage("there is no folder for data: HOME is not set")
+            .hint("name one with --data-dir, or keep nothing with --ephemeral")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use super::*;
+use crate::args::Cli;
+use crate::failure::Exit;
+use clap::CommandFactory;
+
+fn of(pairs: &[(&'static str, &str)], source: &Source) -> Settings {
+    Settings(pairs.iter().map(|(k, v)| (*k, ((*v).to_owned(), source.clone()))).collect())
+}
+
+fn flags(pairs: &[(&'static str, &str)]) -> Settings {
+    of(pairs, &Source::Flag)
+}
+
+fn environment(pairs: &[(&'static str, &str)]) -> Settings {
+    of(pairs, &Source::Environment)
+}
+
+fn resolve(settings: &Settings) -> Result<Config, Failure> {
+    settings.resolve(&|name| (name == "HOME").then(|| "/home/somebody".into()))
+}
+
+fn message(failure: &Failure) -> String {
+    assert_eq!(failure.exit(), Exit::Usage);
+    failure.lines().next().map(|(_, text)| text.to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn every_key_has_its_flag_and_names_its_variable_in_the_help() {
+    let command = Cli::command();
+    let serve = command.find_subcommand("serve").expect("serve");
+    let mut flags: Vec<_> = serve.get_arguments().filter_map(clap::Arg::get_long).collect();
+    flags.retain(|flag| *flag != "config");
+    assert_eq!(flags, KEYS);
+    for key in KEYS {
+        let argument = serve.get_arguments().find(|arg| arg.get_long() == Some(key)).expect(key);
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        assert!(help.contains(&variable(key)), "{key}: {help}");
+    }
+}
+
+#[test]
+fn flags_come_in_the_order_of_the_keys() {
+    let args = Serve {
+        listen: Some("l".into()),
+        data_dir: Some("d".into()),
+        ephemeral: Some("e".into()),
+        region: Some("r".into()),
+        account_id: Some("a".into()),
+        rootfs: Some("f".into()),
+        isolation: Some("i".into()),
+        network: Some("n".into()),
+        strict: Some("s".into()),
+        insecure: Some("u".into()),
+        config: None,
+    };
+    let settings = Settings::from_flags(&args);
+    for key in KEYS {
+        let initial = match key {
+            "rootfs" => "f",
+            "insecure" => "u",
+            _ => &key[..1],
+        };
+        assert_eq!(settings.0[key].0, initial);
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default() {
+    let file = || {
+        Settings::from_file(
+            "region = 'eu-west-1'\naccount-id = '111111111111'\nstrict = true",
+            Source::File("x.toml".into()),
+        )
+        .expect("file")
+    };
+    let environment = || environment(&[("region", "eu-west-2"), ("strict", "false")]);
+    let flags = flags(&[("region", "eu-west-3"), ("ephemeral", "true")]);
+    let settings = flags.or(environment()).and_then(|s| s.or(file())).expect("merge");
+    let config = resolve(&settings).expect("resolve");
+    assert_eq!(config.region.as_str(), "eu-west-3");
+    assert_eq!(config.account.as_str(), "111111111111");
+    assert!(!config.strict);
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9000");
+}
+
+#[test]
+fn where_data_is_kept_is_decided_by_the_strongest_source() {
+    let ephemeral = || environment(&[("ephemeral", "true")]);
+    let settings = flags(&[("data-dir", "/d")]).or(ephemeral()).expect("merge");
+    let config = resolve(&settings).expect("resolve");
+    assert!(matches!(config.data, DataDir::Persistent(dir) if dir == Path::new("/d")));
+    let both = flags(&[("data-dir", "/d"), ("ephemeral", "true")]);
+    let failure = both.or(Settings::default()).expect_err("both");
+    assert_eq!(message(&failure), "--data-dir and --ephemeral exclude each other");
+}
+
+#[test]
+fn listening_beyond_this_machine_has_to_be_asked_for_twice() {
+    let open = &[("listen", "0.0.0.0:9000"), ("ephemeral", "true")];
+    let failure = resolve(&environment(open)).expect_err("open to all");
+    assert!(message(&failure).starts_with("LAMBFOLD_LISTEN would let"), "{failure:?}");
+    let settings = flags(&[("insecure", "true")]).or(environment(open)).expect("merge");
+    assert!(resolve(&settings).is_ok_and(|config| config.insecure));
+    assert!(resolve(&flags(&[("listen", "[::1]:0"), ("ephemeral", "1")])).is_ok());
+}
+
+#[test]
+fn wrong_values_name_their_source() {
+    let cases: [(Settings, &str); 6] = [
+        (flags(&[("listen", "9000")]), "--listen has the wrong value \"9000\""),
+        (environment(&[("strict", "maybe")]), "LAMBFOLD_STRICT has the wrong value \"maybe\""),
+        (flags(&[("isolation", "process")]), "--isolation process is not built yet"),
+        (flags(&[("network", "nat")]), "--network nat is not built yet"),
+        (flags(&[("network", "x")]), "--network has the wrong value \"x\""),
+        (flags(&[("rootfs", "/nonexistent")]), "--rootfs has the wrong value"),
+    ];
+    for (settings, start) in cases {
+        let text = message(&resolve(&settings).expect_err(start));
+        assert!(text.starts_with(start), "{text}");
+    }
+}
+
+#[test]
+fn files_with_unknown_keys_or_types_are_refused() {
+    let read = |text| Settings::from_file(text, Source::File("x.toml".into()));
+    for (text, expected) in [
+        ("listn = 'x'", "settings file x.toml has the unknown key \"listn\""),
+        ("listen = 9000", "listen in x.toml must be text or a boolean, not integer"),
+        ("listen", "settings file x.toml is not TOML"),
+    ] {
+        assert_eq!(message(&read(text).expect_err(text)), expected);
+    }
+    assert!(read("").is_ok());
+}
