@@ -9,6 +9,7 @@
 //!
 //! Forbidden here: HTTP, AWS's error names, async, and being depended on by `sandbox`.
 
+mod answer;
 mod capture;
 mod group;
 mod line;
@@ -16,7 +17,9 @@ mod naming;
 mod pattern;
 mod query;
 mod record;
+mod select;
 mod service;
+mod token;
 
 pub use capture::{EVENT_BYTES, LineSplitter, LogTail};
 pub use line::{

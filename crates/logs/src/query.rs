@@ -71,8 +71,7 @@ pub struct FilterQuery<'a> {
     pub streams: StreamFilter,
     /// From this time on, inclusive, milliseconds since the epoch.
     pub start_ms: Option<u64>,
-    /// Before this time, milliseconds since the epoch (AWS: "events with a timestamp later
-    /// than this time are not returned").
+    /// Up to this time, inclusive, milliseconds since the epoch.
     pub end_ms: Option<u64>,
     /// Which messages.
     pub pattern: FilterPattern,
