@@ -31,7 +31,7 @@ pub(crate) enum Guest {
 pub struct View<'a> {
     /// Seen as `/var/task`.
     pub task: &'a Path,
-    /// Seen as `/opt`; `None` when there is no layer.
+    /// Seen as `/opt`; `None` when there is no layer, or when nothing but the code is known.
     pub opt: Option<&'a Path>,
     /// Seen as `/`; `None` when it is not known, and then nothing is said about interpreters
     /// and loaders in it.
@@ -46,8 +46,10 @@ impl View<'_> {
         let mut links = 0;
         let mut found = Guest::Directory;
         while let Some(component) = pending.pop_front() {
-            if !matches!(found, Guest::Directory) {
-                return Guest::Missing;
+            match found {
+                Guest::Directory => {}
+                Guest::Unknown => return found,
+                _ => return Guest::Missing,
             }
             if component == b".." {
                 at.pop();
@@ -83,6 +85,7 @@ impl View<'_> {
             match self.opt {
                 Some(opt) => (Some(opt), &at[1..]),
                 None if at.len() == 1 => return Look::Found(Guest::Directory),
+                None if self.root.is_none() => return Look::Found(Guest::Unknown),
                 None => return Look::Found(Guest::Missing),
             }
         } else if is(0, b"var") && at.len() == 1 {

@@ -16,6 +16,8 @@ mod guest_path;
 mod merge;
 mod name;
 mod pack;
+#[cfg(test)]
+mod testzip;
 mod trees;
 mod unpack;
 

@@ -10,7 +10,7 @@ pub(crate) const DEPTH: usize = 128;
 
 /// Turns the name of an entry into a path relative to the tree: components joined by `/`, no
 /// `.`, no `..`, nothing empty; the empty path is the root itself. The flag says that the name
-/// ended in `/`.
+/// can only mean a folder: it ended in `/` or `/.`.
 ///
 /// # Errors
 /// For any name that could mean another place to some reader.
@@ -31,10 +31,8 @@ pub(crate) fn normalise(name: &[u8]) -> Result<(Vec<u8>, bool), Rejection> {
     if name.len() >= 2 && name[1] == b':' && name[0].is_ascii_alphabetic() {
         return refuse("begins with a drive letter");
     }
-    let (body, directory) = match name.strip_suffix(b"/") {
-        Some(body) => (body, true),
-        None => (name, false),
-    };
+    let body = name.strip_suffix(b"/").unwrap_or(name);
+    let directory = body.len() < name.len() || body == b"." || body.ends_with(b"/.");
     let mut path = Vec::with_capacity(body.len());
     let mut depth = 0;
     for component in body.split(|byte| *byte == b'/') {
@@ -79,7 +77,8 @@ mod tests {
 
     #[test]
     fn harmless_names_are_normalised() {
-        let cases: [(&[u8], &[u8], bool); 7] = [
+        let cases: [(&[u8], &[u8], bool); 8] = [
+            (b"a/.", b"a", true),
             (b"a", b"a", false),
             (b"a/b", b"a/b", false),
             (b"a/", b"a", true),
