@@ -25,10 +25,16 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server
+    ///
+    /// Every option can also be set by its environment variable, or by its name without the
+    /// dashes as a key in lambfold.toml. A flag wins over the environment, that over the file.
     Serve(Box<Serve>),
     /// Print the exports that make AWS tools talk to the server
     Env(Env),
     /// Create a function, or update it, from a folder or a zip
+    ///
+    /// On an update, what is not named stays as it is, and code that is there already is not
+    /// sent again.
     Deploy(Box<Deploy>),
     /// Invoke a function
     Invoke(Invoke),
@@ -54,9 +60,9 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct Printing {
-    /// How data is printed on standard output
+    /// How data is printed: text or json
     #[arg(long = "output", value_name = "FORMAT", default_value = "text")]
-    #[arg(hide_possible_values = true, help = "How data is printed: text or json")]
+    #[arg(hide_possible_values = true)]
     pub(crate) format: Format,
 }
 
@@ -71,12 +77,8 @@ pub(crate) struct Connection {
     pub(crate) region: Option<String>,
 }
 
-/// Every option can also be set by its environment variable or by its key (the name without
-/// dashes) in lambfold.toml; a flag wins over the environment, that over the file.
 #[derive(Debug, Default, Args)]
-#[command(
-    verbatim_doc_comment,
-    after_help = "Examples:
+#[command(after_help = "Examples:
   lambfold serve
   lambfold serve --ephemeral --listen 127.0.0.1:0
   lambfold serve --data-dir ./data --rootfs /srv/al2023
@@ -84,8 +86,7 @@ pub(crate) struct Connection {
 
   # lambfold.toml
   listen = \"127.0.0.1:9100\"
-  data-dir = \"/srv/lambfold\""
-)]
+  data-dir = \"/srv/lambfold\"")]
 pub(crate) struct Serve {
     /// Settings file; without it ./lambfold.toml is read if it is there [env: LAMBFOLD_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -96,12 +97,12 @@ pub(crate) struct Serve {
     pub(crate) listen: Option<String>,
     /// Folder that holds everything the server keeps [env: LAMBFOLD_DATA_DIR] [default:
     /// $XDG_DATA_HOME/lambfold, as root /var/lib/lambfold]
-    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<String>,
     /// Keep everything in a temporary folder, gone when the server ends [env:
     /// LAMBFOLD_EPHEMERAL]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "true", hide_possible_values = true)]
+    #[arg(default_missing_value = "true")]
     pub(crate) ephemeral: Option<String>,
     /// Region of requests that are not signed for one [env: LAMBFOLD_REGION] [default:
     /// us-east-1]
@@ -143,7 +144,6 @@ pub(crate) struct Env {
     pub(crate) printing: Printing,
 }
 
-/// On an update, what is not named stays as it is.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lambfold deploy examples/bash-echo --name echo --handler function.handler
