@@ -60,9 +60,9 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct Printing {
-    /// How data is printed: text or json
+    /// How data is printed: text or json [default: text]
     #[arg(long = "output", value_name = "FORMAT", default_value = "text")]
-    #[arg(hide_possible_values = true)]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
     pub(crate) format: Format,
 }
 
@@ -285,8 +285,8 @@ pub(crate) struct Logs {
     /// Go on printing what comes
     #[arg(long, short = 'f')]
     pub(crate) follow: bool,
-    /// How far back to begin: a number with s, m, h or d
-    #[arg(long, value_name = "DURATION", default_value = "10m")]
+    /// How far back to begin: a number with s, m, h or d [default: 10m]
+    #[arg(long, value_name = "DURATION", default_value = "10m", hide_default_value = true)]
     pub(crate) since: String,
     #[command(flatten)]
     pub(crate) connection: Connection,
@@ -302,8 +302,8 @@ pub(crate) struct Logs {
 
 Exit code 1 when a step that functions need does not work here.")]
 pub(crate) struct Doctor {
-    /// Root filesystem to check: host, or a folder
-    #[arg(long, value_name = "host|DIR", default_value = "host")]
+    /// Root filesystem to check: host, or a folder [default: host]
+    #[arg(long, value_name = "host|DIR", default_value = "host", hide_default_value = true)]
     pub(crate) rootfs: String,
     #[command(flatten)]
     pub(crate) connection: Connection,

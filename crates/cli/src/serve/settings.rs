@@ -216,7 +216,7 @@ impl Settings {
 }
 
 fn default_data_dir(variable: &impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, Failure> {
-    if rustix::process::geteuid().is_root() {
+    if lambfold_sandbox::is_root() {
         return Ok(PathBuf::from("/var/lib/lambfold"));
     }
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());

@@ -6,32 +6,32 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
 /// One answer.
-pub struct Reply {
+pub(crate) struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
     }
 
-    pub fn json(status: u16, body: Value) -> Self {
+    pub(crate) fn json(status: u16, body: Value) -> Self {
         Self::new(status, body.to_string())
     }
 
-    pub fn error(status: u16, kind: &'static str, message: &str) -> Self {
+    pub(crate) fn error(status: u16, kind: &'static str, message: &str) -> Self {
         let body = serde_json::json!({"Type": "User", "Message": message});
         Self::json(status, body).header("x-amzn-ErrorType", kind)
     }
 
-    pub fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         let message = "Function not found: arn:aws:lambda:us-east-1:000000000000:function:f";
         Self::error(404, "ResourceNotFoundException", message)
     }
 
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -39,31 +39,31 @@ impl Reply {
 
 /// A request as it arrived.
 #[derive(Debug)]
-pub struct Request {
-    pub line: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) line: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// The server; it answers as many requests as its script has replies.
-pub struct Scripted {
+pub(crate) struct Scripted {
     url: String,
     requests: Receiver<Request>,
 }
 
 impl Scripted {
-    pub fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub(crate) fn new(replies: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let replies: Vec<_> = replies.into_iter().collect();
@@ -80,17 +80,17 @@ impl Scripted {
         Self { url, requests }
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
     /// The requests until now, or the rest of them when the script is over.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.try_iter().collect()
     }
 
     /// Waits for the next request.
-    pub fn next(&self) -> Request {
+    pub(crate) fn next(&self) -> Request {
         self.requests.recv().unwrap()
     }
 }
