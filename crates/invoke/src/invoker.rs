@@ -1,0 +1,232 @@
+//! From a request to its answer, or into the queue.
+
+use crate::dispatch::Dispatcher;
+use crate::event::StoredEvent;
+use crate::port::{Functions, Placement, Queue};
+use crate::{InvokeError, payload};
+use bytes::Bytes;
+use lambfold_store::NewEvent;
+use lambfold_types::{
+    Answer, Clock, Invocation, InvocationKind, PhaseEnd, RequestId, Scope, Version, limits,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// Policy of asynchronous invocations.
+#[derive(Debug, Clone)]
+pub struct AsyncConfig {
+    /// Events that run at a time.
+    pub parallelism: usize,
+    /// How long to wait before each attempt after the first, when the function failed; their
+    /// number is the number of retries.
+    pub retry_waits: Vec<Duration>,
+    /// Shortest and longest wait of an event that could not run (throttled, platform error); in
+    /// between, it waits as long again as it is old.
+    pub backoff: (Duration, Duration),
+    /// Age at which an event is given up.
+    pub max_age: Duration,
+}
+
+impl Default for AsyncConfig {
+    /// AWS's: 1 and 2 minutes, 1 second to 5 minutes, 6 hours; 64 events at a time.
+    fn default() -> Self {
+        Self {
+            parallelism: 64,
+            retry_waits: vec![Duration::from_secs(60), Duration::from_secs(120)],
+            backoff: (Duration::from_secs(1), Duration::from_secs(300)),
+            max_age: Duration::from_secs(limits::ASYNC_MAX_AGE_S),
+        }
+    }
+}
+
+/// What a caller asks for.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// Account and region of the request.
+    pub scope: &'a Scope,
+    /// Name, partial or whole ARN.
+    pub function: &'a str,
+    /// The qualifier beside it.
+    pub qualifier: Option<&'a str>,
+    /// The id that the caller, the runtime and the logs see.
+    pub request_id: RequestId,
+    /// The event.
+    pub payload: Bytes,
+    /// The caller's content type.
+    pub content_type: Option<Arc<str>>,
+    /// JSON text, base64 already decoded; not passed on by asynchronous invocations.
+    pub client_context: Option<Arc<str>>,
+    /// The tracing header.
+    pub trace_id: Option<Arc<str>>,
+    /// `LogType: Tail`; has no meaning for asynchronous invocations.
+    pub log_tail: bool,
+}
+
+/// The result of a synchronous invocation.
+#[derive(Debug)]
+pub struct Outcome {
+    /// As requested.
+    pub request_id: RequestId,
+    /// The version that ran.
+    pub executed_version: Version,
+    /// What the caller receives.
+    pub answer: Answer,
+    /// The log's tail, later.
+    pub log_tail: LogTailReceiver,
+}
+
+/// The end of the log of one invocation, which comes when its invoke phase is over.
+#[derive(Debug)]
+pub struct LogTailReceiver(oneshot::Receiver<PhaseEnd>);
+
+impl LogTailReceiver {
+    /// Waits for the end of the phase; `None` when no tail was asked for, or the environment
+    /// was lost.
+    pub async fn wait(self) -> Option<Vec<u8>> {
+        self.0.await.ok()?.log_tail
+    }
+}
+
+/// Invokes functions; cheap to clone. Runs the queue's events as long as a clone exists.
+#[derive(Clone)]
+pub struct Invoker(Arc<Inner>);
+
+struct Inner {
+    functions: Arc<dyn Functions>,
+    pool: Arc<dyn Placement>,
+    queue: Arc<dyn Queue>,
+    clock: Arc<dyn Clock>,
+    stop: watch::Sender<bool>,
+}
+
+impl Invoker {
+    /// An invoker with AWS's policy. Its dispatcher runs on the tokio runtime that this is
+    /// called in, and begins with what earlier runs left in the queue.
+    #[must_use]
+    pub fn new(
+        functions: impl Functions,
+        pool: impl Placement,
+        queue: impl Queue,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self::with_config(functions, pool, queue, clock, AsyncConfig::default())
+    }
+
+    /// [`Invoker::new`] with another policy.
+    #[must_use]
+    pub fn with_config(
+        functions: impl Functions,
+        pool: impl Placement,
+        queue: impl Queue,
+        clock: Arc<dyn Clock>,
+        config: AsyncConfig,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let inner = Inner {
+            functions: Arc::new(functions),
+            pool: Arc::new(pool),
+            queue: Arc::new(queue),
+            clock,
+            stop,
+        };
+        let dispatcher = Dispatcher {
+            functions: Arc::clone(&inner.functions),
+            pool: Arc::clone(&inner.pool),
+            queue: Arc::clone(&inner.queue),
+            clock: Arc::clone(&inner.clock),
+            config,
+        };
+        tokio::spawn(Arc::new(dispatcher).run(stopped));
+        Self(Arc::new(inner))
+    }
+
+    /// Takes no more events from the queue; those that run go on. For shutdown, before the
+    /// pool is drained. What is left runs after the next start.
+    pub fn stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+
+    /// `RequestResponse`: runs the function and waits for its answer, a function error
+    /// included. When the future is dropped the function runs on.
+    ///
+    /// # Errors
+    /// See [`InvokeError`]: the function did not run, or its environment was lost.
+    pub async fn invoke(&self, request: Request<'_>) -> Result<Outcome, InvokeError> {
+        let Request { request_id, payload, .. } = request;
+        let resolved =
+            self.0.functions.resolve(request.scope, request.function, request.qualifier)?;
+        check_size(&payload, limits::SYNC_REQUEST_BYTES, "RequestResponse")?;
+        payload::check(&payload)?;
+        let executed_version = resolved.version.version;
+        let invocation = Invocation {
+            request_id,
+            kind: InvocationKind::Synchronous,
+            invoked_function_arn: resolved.invoked_arn.into(),
+            payload,
+            content_type: request.content_type,
+            client_context: request.client_context,
+            trace_id: request.trace_id,
+            wants_log_tail: request.log_tail,
+        };
+        let in_flight = self.0.pool.invoke(resolved.version, invocation)?;
+        let answer = in_flight.answer.await.unwrap_or(Err(lambfold_pool::PoolError::Lost))?;
+        let log_tail = LogTailReceiver(in_flight.end);
+        Ok(Outcome { request_id, executed_version, answer, log_tail })
+    }
+
+    /// `DryRun`: all checks, nothing runs.
+    ///
+    /// # Errors
+    /// When a real invocation would be refused for what it asks.
+    pub fn dry_run(&self, request: &Request<'_>) -> Result<(), InvokeError> {
+        self.0.functions.resolve(request.scope, request.function, request.qualifier)?;
+        check_size(&request.payload, limits::SYNC_REQUEST_BYTES, "DryRun")?;
+        payload::check(&request.payload)
+    }
+
+    /// `Event`: durable when it returns; runs at least once.
+    ///
+    /// # Errors
+    /// When the function does not exist, the event is over 1 MiB or no JSON, or the queue
+    /// cannot be written.
+    pub async fn enqueue(&self, request: Request<'_>) -> Result<(), InvokeError> {
+        let resolved =
+            self.0.functions.resolve(request.scope, request.function, request.qualifier)?;
+        check_size(&request.payload, limits::ASYNC_REQUEST_BYTES, "Event")?;
+        payload::check(&request.payload)?;
+        // The qualifier as it was given, in either place: the event runs under that ARN.
+        let function = resolved.version.name.to_string();
+        let qualifier = resolved.invoked_arn.splitn(8, ':').nth(7).map(str::to_owned);
+        let event = StoredEvent {
+            request_id: request.request_id,
+            scope: request.scope.clone(),
+            function,
+            qualifier,
+            content_type: request.content_type,
+            trace_id: request.trace_id,
+            payload: request.payload,
+        };
+        let now_ms = self.0.clock.epoch_ms();
+        let new = NewEvent {
+            scope: event.queue_scope(),
+            payload: event.to_bytes(),
+            enqueued_ms: now_ms,
+            not_before_ms: now_ms,
+        };
+        self.0.queue.enqueue(new).await.map_err(InvokeError::Queue)?;
+        Ok(())
+    }
+}
+
+fn check_size(
+    payload: &Bytes,
+    limit: usize,
+    invocation_type: &'static str,
+) -> Result<(), InvokeError> {
+    let bytes = payload.len();
+    if bytes > limit {
+        return Err(InvokeError::TooLarge { bytes, limit, invocation_type });
+    }
+    Ok(())
+}
