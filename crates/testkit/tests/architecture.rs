@@ -12,6 +12,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // leaves
     ("types", &[]),
     ("sandbox", &[]),
+    // the guest side of the Runtime API: linked into runtimes, so with none of the host's crates
+    ("runtime-client", &[]),
     // parts
     ("api-model", &["types"]),
     ("store", &["types"]),
@@ -63,7 +65,8 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// No thread pool, no asynchronous runtime and no clock of its own here.
-const WITHOUT_TOKIO: &[&str] = &["types", "api-model", "package", "sandbox", "cli", "testkit"];
+const WITHOUT_TOKIO: &[&str] =
+    &["types", "api-model", "package", "sandbox", "runtime-client", "cli", "testkit"];
 
 /// Longest source file, lines: past it, look for the seam.
 const FILE_LINES: usize = 900;
@@ -147,8 +150,12 @@ fn crates_use_only_what_the_architecture_allows() {
         }
         for used in dependencies(&package, &[Some("dev")]) {
             let Some(used) = used.strip_prefix("lambfold-") else { continue };
-            let fixture = matches!(used, "testkit" | "types") || allowed.contains(&used);
-            assert!(fixture, "the tests of {name} must not depend on {used}");
+            // Itself: how a crate turns on a feature that only its tests need.
+            let fixture = matches!(used, "testkit" | "types") || used == name;
+            assert!(
+                fixture || allowed.contains(&used),
+                "the tests of {name} must not depend on {used}"
+            );
         }
     }
 }
@@ -200,6 +207,39 @@ fn unsafe_code_is_denied_everywhere_but_in_the_sandbox() {
                 number + 1
             );
         }
+    }
+}
+
+/// The program text of a file without its tests.
+fn shipped_text(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()
+}
+
+fn shipped_sources() -> impl Iterator<Item = PathBuf> {
+    let of_source = |path: &PathBuf| {
+        let in_source = path.components().any(|part| part.as_os_str() == "src");
+        let in_tests = path.file_name().is_some_and(|name| name == "tests.rs")
+            || path.components().any(|part| part.as_os_str() == "tests");
+        is_of(path, "crates") && !is_of(path, "crates/testkit") && in_source && !in_tests
+    };
+    sources().into_iter().filter(of_source)
+}
+
+#[test]
+fn processes_are_started_by_the_sandbox_alone() {
+    for path in shipped_sources().filter(|path| !is_of(path, "crates/sandbox")) {
+        let starts = shipped_text(&path).contains("process::Command");
+        assert!(!starts, "{}: forking a threaded server is slow and unsafe", path.display());
+    }
+}
+
+#[test]
+fn only_surfaces_know_http_status_codes() {
+    let may = ["crates/gateway", "crates/runtime-api", "crates/api-model", "crates/cli"];
+    for path in shipped_sources().filter(|path| !may.iter().any(|member| is_of(path, member))) {
+        let knows = shipped_text(&path).contains("StatusCode");
+        assert!(!knows, "{}: return an error; the gateway picks the status", path.display());
     }
 }
 
