@@ -12,6 +12,10 @@ use tokio::sync::oneshot;
 ///
 /// Every method returns at once; none is called with a lock of this crate held.
 pub trait Host: Send + Sync + 'static {
+    /// Counts the runtime processes that were given up. Connections that were accepted under an
+    /// earlier count are closed at their next request.
+    fn generation(&self) -> u64;
+
     /// `GET invocation/next`.
     fn next(&self, caller: Caller<'_>) -> NextReply;
 

@@ -6,6 +6,7 @@ mod io;
 mod route;
 
 use crate::host::Host;
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -14,7 +15,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use io::{Gate, Guarded, HeadBudget};
 use lambfold_types::limits::RUNTIME_API_HEADER_BYTES;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -92,15 +92,24 @@ async fn accept(listeners: &[TcpListener]) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// The connection belongs to a process that was given up.
+#[derive(Debug, thiserror::Error)]
+#[error("the runtime process of this connection was given up")]
+struct OldProcess;
+
 async fn serve_connection<H: Host>(stream: Guarded, host: Arc<H>) {
     let gate = stream.gate();
+    let generation = host.generation();
     let service = service_fn(move |request: Request<Incoming>| {
         let host = Arc::clone(&host);
         let handling = Gate::enter(&gate);
         async move {
-            let response: Response<Full<bytes::Bytes>> = answer::answer(&*host, request).await;
+            if host.generation() != generation {
+                return Err(OldProcess);
+            }
+            let response: Response<Full<Bytes>> = answer::answer(&*host, request).await;
             drop(handling);
-            Ok::<_, Infallible>(response)
+            Ok(response)
         }
     });
     let served = http1::Builder::new()

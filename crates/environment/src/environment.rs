@@ -1,0 +1,223 @@
+use crate::context::Context;
+use crate::core::Core;
+use crate::phase::Effects;
+use lambfold_package::Hold;
+use lambfold_runtime_api::{Caller, Host, NextReply, Post, Posted, Posting, Refusal, Ticket};
+use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+/// Called once with an invocation's result, without a lock held.
+pub type OnAnswer = Box<dyn FnOnce(Answer) + Send>;
+/// Called once at the end of an invoke phase, after the answer, without a lock held.
+pub type OnEnd = Box<dyn FnOnce(PhaseEnd) + Send>;
+
+/// One execution environment. Dropping it shuts it down.
+pub struct Environment {
+    inner: Arc<Inner>,
+}
+
+impl Environment {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// Starts one invoke phase. `answer` is called as soon as the result is known; `ended` when
+    /// the phase is over and the environment may take the next invocation (or must not: see
+    /// [`PhaseEnd::reusable`]). Where there is no runtime, because init failed or the last phase
+    /// was reset, one is started first, within the function's timeout.
+    ///
+    /// A call before the phase before has ended is answered `Sandbox.Failure`.
+    pub fn begin(&self, invocation: Invocation, answer: OnAnswer, ended: OnEnd) {
+        self.inner.with(|core, ctx, fx| core.begin(ctx, invocation, answer, ended, fx));
+    }
+
+    /// Shuts it down, even in the middle of a phase, which then ends as `Sandbox.Failure`.
+    /// Returns at once; without extensions the runtime is killed and not asked.
+    pub fn retire(&self) {
+        self.inner.retire();
+    }
+
+    /// The version that runs in it.
+    #[must_use]
+    pub fn version(&self) -> &Arc<FunctionVersion> {
+        &self.inner.ctx.version
+    }
+
+    /// The name of its log stream.
+    #[must_use]
+    pub fn log_stream(&self) -> &str {
+        &self.inner.log_stream
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        self.inner.retire();
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("function", &self.version().name)
+            .field("log_stream", &self.log_stream())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the tasks of an environment share.
+pub(crate) struct Inner {
+    core: Mutex<State>,
+    /// Wakes the keeper.
+    pub(crate) wake: Notify,
+    pub(crate) ctx: Context,
+    pub(crate) log_stream: String,
+    pub(crate) folders: Folders,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// The folders that the sandbox shows.
+pub(crate) struct Folders {
+    pub(crate) task: PathBuf,
+    pub(crate) opt: Option<PathBuf>,
+    /// The guest's `/`, where it is known.
+    pub(crate) root: Option<PathBuf>,
+    /// Keeps the first two from being collected.
+    pub(crate) _holds: Vec<Hold>,
+}
+
+/// The core, and what keeps `ended` behind `answer`: the runtime may ask for the next event on
+/// another connection while the answer is still being handed over.
+struct State {
+    core: Core,
+    answering: bool,
+    held_end: Option<(OnEnd, PhaseEnd)>,
+}
+
+impl Inner {
+    pub(crate) fn new(core: Core, ctx: Context, log_stream: String, folders: Folders) -> Self {
+        Self {
+            core: Mutex::new(State { core, answering: false, held_end: None }),
+            wake: Notify::new(),
+            ctx,
+            log_stream,
+            folders,
+            tasks: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a transition under the lock and its effects after it.
+    pub(crate) fn with<R>(&self, run: impl FnOnce(&mut Core, &Context, &mut Effects) -> R) -> R {
+        let mut fx = Effects::default();
+        let result = {
+            let mut state = self.lock();
+            let result = run(&mut state.core, &self.ctx, &mut fx);
+            if fx.answer.is_some() {
+                state.answering = true;
+            } else if state.answering && fx.ended.is_some() {
+                state.held_end = fx.ended.take();
+            }
+            result
+        };
+        self.perform(fx);
+        result
+    }
+
+    fn perform(&self, fx: Effects) {
+        if let Some((sender, delivery)) = fx.deliver {
+            // A `next` whose connection has just broken reports itself.
+            let _ = sender.send(delivery);
+        }
+        if let Some((senders, refusal)) = fx.refuse {
+            for sender in senders {
+                let _ = sender.send(Err(refusal));
+            }
+        }
+        if fx.wake {
+            self.wake.notify_one();
+        }
+        let mut ended = fx.ended;
+        if let Some((on_answer, answer)) = fx.answer {
+            on_answer(answer);
+            let mut state = self.lock();
+            state.answering = false;
+            ended = ended.or_else(|| state.held_end.take());
+        }
+        if let Some((ready, outcome)) = fx.ready {
+            let _ = ready.send(outcome);
+        }
+        if let Some(cell) = fx.destroy {
+            drop(cell);
+            for task in self.tasks().drain(..) {
+                task.abort();
+            }
+        }
+        if let Some((on_end, end)) = ended {
+            on_end(end);
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These tasks end with the environment.
+    pub(crate) fn own(&self, tasks: impl IntoIterator<Item = AbortHandle>) {
+        self.tasks().extend(tasks);
+        if self.lock().core.is_gone() {
+            self.tasks().drain(..).for_each(|task| task.abort());
+        }
+    }
+
+    pub(crate) fn retire(&self) {
+        self.with(|core, ctx, fx| {
+            if !core.is_gone() {
+                core.lose(ctx, fx);
+            }
+        });
+    }
+}
+
+impl Host for Inner {
+    fn generation(&self) -> u64 {
+        self.ctx.generation.load(Ordering::Relaxed)
+    }
+
+    fn next(&self, caller: Caller<'_>) -> NextReply {
+        self.with(|core, ctx, fx| {
+            if core.is_starting() {
+                tracing::debug!(function = %ctx.version.name, release = caller.release(), "runtime");
+            }
+            core.next(ctx, fx)
+        })
+    }
+
+    fn abandon(&self, ticket: Ticket) {
+        self.with(|core, _, fx| core.abandon(ticket, fx));
+    }
+
+    fn begin_post(&self, id: &str, post: Post) -> Result<Posting, Refusal> {
+        self.lock().core.begin_post(id, post)
+    }
+
+    fn begin_init_error(&self) -> Result<Posting, Refusal> {
+        self.lock().core.begin_init_error()
+    }
+
+    fn finish(&self, posting: Posting, posted: Posted) -> Result<(), Refusal> {
+        self.with(|core, ctx, fx| core.finish_post(ctx, posting, posted, fx))
+    }
+}

@@ -1,0 +1,272 @@
+use crate::context::Context;
+use crate::core::Core;
+use crate::environment::{Environment, Folders, Inner};
+use crate::fault::BOOTSTRAPS;
+use crate::hint::MissingPrograms;
+use crate::isolation::{Isolation, Made, MakeError};
+use crate::output::{Output, Sink};
+use crate::{keeper, variables};
+use lambfold_logs::{Logs, stream_name};
+use lambfold_package::{PackageError, Trees};
+use lambfold_runtime_api::{Limits, serve};
+use lambfold_sandbox::{Bind, Command, CreateError, Sandboxes, Spec};
+use lambfold_types::{Clock, Digest, FunctionVersion, SystemClock, limits};
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// MemorySize that buys one processor, MiB.
+const MIB_PER_CPU: u32 = 1769;
+/// Share of one processor, as cgroup v2 counts.
+const WEIGHT_PER_CPU: u32 = 100;
+
+/// How environments are made.
+#[derive(Clone)]
+pub struct LauncherConfig {
+    /// For log times and durations; deadlines are tokio's.
+    pub clock: Arc<dyn Clock>,
+    /// The folder that guests see as `/`, to look for missing interpreters; `None` where it is
+    /// not known.
+    pub root: Option<PathBuf>,
+}
+
+impl Default for LauncherConfig {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock::new()), root: None }
+    }
+}
+
+impl fmt::Debug for LauncherConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LauncherConfig").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// Why an environment could not be made: the platform's fault, never the function's.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// Its layers could not be merged.
+    #[error("could not merge the layers of function {function}")]
+    Layers {
+        /// The function.
+        function: String,
+        /// Why.
+        source: PackageError,
+    },
+    /// There is no sandbox.
+    #[error("could not make a sandbox for function {function}")]
+    Sandbox {
+        /// The function.
+        function: String,
+        /// Why.
+        source: CreateError,
+    },
+    /// A socket or pipe of the sandbox could not be taken over.
+    #[error("could not take over the sandbox of function {function}")]
+    Descriptors {
+        /// The function.
+        function: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The sandbox was lost before its init phase was over.
+    #[error("lost the sandbox of function {function} during its init phase; try again")]
+    Lost {
+        /// The function.
+        function: String,
+    },
+}
+
+type MakeSink = Box<dyn Fn(&FunctionVersion, &str) -> Box<dyn Sink> + Send + Sync>;
+
+/// Makes execution environments.
+pub struct Launcher {
+    isolation: Arc<dyn Isolation>,
+    trees: Arc<Trees>,
+    sinks: MakeSink,
+    missing: Arc<MissingPrograms>,
+    config: LauncherConfig,
+}
+
+impl fmt::Debug for Launcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launcher").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Launcher {
+    /// A launcher over these sandboxes, code trees and logs.
+    #[must_use]
+    pub fn new(
+        sandboxes: Arc<Sandboxes>,
+        trees: Arc<Trees>,
+        logs: Arc<Logs>,
+        config: LauncherConfig,
+    ) -> Arc<Self> {
+        let missing = sandboxes.capabilities().missing_programs.clone().into();
+        let sinks: MakeSink = Box::new(move |version, stream| {
+            Box::new(logs.stream(&version.scope, &version.logging.group, stream))
+        });
+        Self::with_isolation(sandboxes, trees, sinks, missing, config)
+    }
+
+    pub(crate) fn with_isolation(
+        isolation: Arc<dyn Isolation>,
+        trees: Arc<Trees>,
+        sinks: MakeSink,
+        missing: Arc<MissingPrograms>,
+        config: LauncherConfig,
+    ) -> Arc<Self> {
+        Arc::new(Self { isolation, trees, sinks, missing, config })
+    }
+
+    /// Makes an environment and runs its init phase. Returns when it is over, however it went: a
+    /// runtime that failed is started again inside the first invocation.
+    ///
+    /// Must be called within a tokio runtime with time and I/O.
+    ///
+    /// # Errors
+    /// When the platform could not make or keep the sandbox.
+    pub async fn launch(
+        self: &Arc<Self>,
+        version: Arc<FunctionVersion>,
+    ) -> Result<Arc<Environment>, LaunchError> {
+        let function = || version.name.as_str().to_owned();
+        let folders = self.folders(&version).await?;
+        let id = uuid::Uuid::new_v4();
+        let spec = spec(&version, &folders, id.simple().to_string());
+        let (done, made) = oneshot::channel();
+        self.isolation.create(
+            spec,
+            Box::new(move |result| {
+                // Nobody waits any more: dropping it destroys it.
+                let _ = done.send(result);
+            }),
+        );
+        let made = made.await.map_err(|_| LaunchError::Lost { function: function() })?;
+        let made = made.map_err(|error| match error {
+            MakeError::Create(source) => LaunchError::Sandbox { function: function(), source },
+            MakeError::Descriptors(source) => {
+                LaunchError::Descriptors { function: function(), source }
+            }
+        })?;
+        let taken = take_over(made)
+            .map_err(|source| LaunchError::Descriptors { function: function(), source })?;
+        let environment = self.start(Arc::clone(&version), folders, id, taken);
+        let (ready, over) = oneshot::channel();
+        environment.inner().with(|core, ctx, fx| core.init(ctx, ready, fx));
+        match over.await {
+            Ok(true) => Ok(environment),
+            Ok(false) | Err(_) => Err(LaunchError::Lost { function: function() }),
+        }
+    }
+
+    /// Starts the tasks of an environment; its first process is not started.
+    fn start(
+        &self,
+        version: Arc<FunctionVersion>,
+        folders: Folders,
+        id: uuid::Uuid,
+        taken: Taken,
+    ) -> Arc<Environment> {
+        let clock = Arc::clone(&self.config.clock);
+        let log_stream = stream_name(clock.epoch_ms(), version.version, id.as_u128());
+        let sink = (self.sinks)(&version, &log_stream);
+        let output = Output::new(Arc::clone(taken.pipe.get_ref()), sink, Arc::clone(&self.missing));
+        let command = Command {
+            programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
+            args: Vec::new(),
+            env: variables::variables(&version, &log_stream),
+            cwd: "/var/task".to_owned(),
+        };
+        let init_limit = Duration::from_millis(limits::INIT_MS);
+        let generation = AtomicU64::new(0);
+        let ctx = Context { version, clock, command, init_limit, generation };
+        let core = Core::new(taken.cell, output);
+        let inner = Arc::new(Inner::new(core, ctx, log_stream, folders));
+        let tasks = [
+            tokio::spawn(serve(taken.listeners, Arc::clone(&inner), Limits::default())),
+            tokio::spawn(keeper::keep(Arc::clone(&inner), taken.events)),
+            tokio::spawn(keeper::pump(Arc::clone(&inner), taken.pipe)),
+        ];
+        inner.own(tasks.map(|task| task.abort_handle()));
+        Arc::new(Environment::new(inner))
+    }
+
+    async fn folders(&self, version: &FunctionVersion) -> Result<Folders, LaunchError> {
+        let layers: Vec<Digest> = version.layers.iter().map(|layer| layer.code.clone()).collect();
+        let mut holds = vec![self.trees.hold(std::slice::from_ref(&version.code))];
+        let mut opt = None;
+        if !layers.is_empty() {
+            holds.push(self.trees.hold(&layers));
+            let trees = Arc::clone(&self.trees);
+            // Links a whole tree the first time.
+            let merged = tokio::task::spawn_blocking(move || trees.merge(&layers)).await;
+            let function = || version.name.as_str().to_owned();
+            let merged = merged.map_err(|_| LaunchError::Lost { function: function() })?;
+            opt = Some(
+                merged.map_err(|source| LaunchError::Layers { function: function(), source })?,
+            );
+        }
+        let task = self.trees.path(&version.code);
+        Ok(Folders { task, opt, root: self.config.root.clone(), _holds: holds })
+    }
+}
+
+fn spec(version: &FunctionVersion, folders: &Folders, id: String) -> Spec {
+    const MIB: u64 = 1 << 20;
+    let bind =
+        |source: &PathBuf, target: &str| Bind { source: source.clone(), target: target.to_owned() };
+    let mut binds = vec![bind(&folders.task, "/var/task")];
+    binds.extend(folders.opt.as_ref().map(|opt| bind(opt, "/opt")));
+    let weight = version.memory_mib * WEIGHT_PER_CPU / MIB_PER_CPU;
+    Spec {
+        id,
+        binds,
+        tmp_bytes: u64::from(version.ephemeral_storage_mib) * MIB,
+        memory_bytes: u64::from(version.memory_mib) * MIB,
+        processes: limits::PROCESSES,
+        open_files: limits::OPEN_FILES,
+        cpu_weight: u64::from(weight.max(1)),
+        listeners: variables::listeners(),
+        // An address, as AWS does it: it resolves without an entry in /etc/hosts.
+        hostname: "169.254.100.1".to_owned(),
+    }
+}
+
+/// A sandbox whose descriptors belong to the runtime's reactor.
+struct Taken {
+    listeners: Vec<TcpListener>,
+    pipe: AsyncFd<Arc<File>>,
+    events: AsyncFd<OwnedFd>,
+    cell: Box<dyn crate::isolation::Cell>,
+}
+
+fn take_over(made: Made) -> io::Result<Taken> {
+    let Made { listeners, output, events, cell } = made;
+    Ok(Taken {
+        listeners: listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?,
+        pipe: watch(Arc::new(File::from(output)))?,
+        events: watch(events)?,
+        cell,
+    })
+}
+
+/// Registers a descriptor for readability.
+#[expect(
+    deprecated,
+    reason = "the replacement is unsafe: its caller promises that the descriptor stays open and \
+              the same. `OwnedFd` and `Arc<File>` own theirs and keep that promise by themselves"
+)]
+fn watch<T: AsFd + AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
