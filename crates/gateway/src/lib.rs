@@ -1,1 +1,28 @@
-//! The AWS API over HTTP: routing by the service model, the one error-to-status table, the browser guard
+//! The AWS API over HTTP: the browser guard, routing by the service model, error → status.
+//!
+//! In flow connections; out flow answers in AWS's wire formats. Calls go down to the control
+//! plane, to whoever runs functions ([`Invokes`]) and to the logs. This is the only crate that
+//! knows HTTP statuses and AWS's error wording on the wire. Forbidden here: business rules.
+
+mod answer;
+mod download;
+mod error;
+mod gateway;
+mod guard;
+mod import;
+mod invoke;
+mod lambda;
+mod logs_api;
+mod metrics;
+mod payload;
+mod port;
+mod receive;
+mod scope;
+mod server;
+mod sts;
+
+pub use gateway::{Config, Gateway};
+pub use guard::{Guard, Refusal};
+pub use metrics::Metric;
+pub use port::{InvokeFailure, Invokes, Outcome};
+pub use server::serve;

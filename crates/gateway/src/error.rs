@@ -1,0 +1,89 @@
+//! The one table from the errors of the other crates to what a caller sees.
+
+use crate::port::InvokeFailure;
+use lambfold_api_model::ApiError;
+use lambfold_control::{ControlError, ErrorKind};
+use std::error::Error;
+
+/// The exception of each kind of control-plane error; its status is the service model's.
+pub(crate) fn exception(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ResourceNotFound => "ResourceNotFoundException",
+        ErrorKind::ResourceConflict => "ResourceConflictException",
+        ErrorKind::InvalidParameterValue => "InvalidParameterValueException",
+        ErrorKind::Validation => "ValidationException",
+        ErrorKind::PreconditionFailed => "PreconditionFailedException",
+        ErrorKind::RequestEntityTooLarge => "RequestEntityTooLargeException",
+        ErrorKind::CodeStorageExceeded => "CodeStorageExceededException",
+        ErrorKind::AccessDenied => "AccessDeniedException",
+        ErrorKind::NotImplemented => "NotImplementedException",
+        ErrorKind::Service => "ServiceException",
+    }
+}
+
+pub(crate) fn control(error: &ControlError) -> ApiError {
+    let kind = error.kind();
+    if kind == ErrorKind::Service {
+        tracing::error!(error = error as &dyn Error, "a control-plane operation failed");
+    }
+    let code = exception(kind);
+    match error.message() {
+        Some(message) => ApiError::new(code, message),
+        None => ApiError::without_message(code),
+    }
+}
+
+pub(crate) fn invoke(error: &InvokeFailure) -> ApiError {
+    match error {
+        InvokeFailure::Throttled { reason } => {
+            ApiError::new("TooManyRequestsException", "Rate Exceeded.")
+                .with_member("Reason", *reason)
+        }
+        InvokeFailure::Platform(_) => {
+            tracing::error!(error = error as &dyn Error, "an invocation failed");
+            ApiError::new(
+                "ServiceException",
+                "An error occurred and the request cannot be processed.",
+            )
+        }
+        InvokeFailure::ShuttingDown => {
+            ApiError::new("ServiceUnavailableException", "The server is shutting down; try again")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lambfold_api_model::Exception;
+
+    #[test]
+    fn every_kind_has_its_status() {
+        let table = [
+            (ErrorKind::ResourceNotFound, 404),
+            (ErrorKind::ResourceConflict, 409),
+            (ErrorKind::InvalidParameterValue, 400),
+            (ErrorKind::Validation, 400),
+            (ErrorKind::PreconditionFailed, 412),
+            (ErrorKind::RequestEntityTooLarge, 413),
+            (ErrorKind::CodeStorageExceeded, 400),
+            (ErrorKind::AccessDenied, 403),
+            (ErrorKind::NotImplemented, 501),
+            (ErrorKind::Service, 500),
+        ];
+        for (kind, status) in table {
+            assert_eq!(Exception::of(exception(kind)).status, status, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn throttles_carry_their_reason() {
+        let error =
+            invoke(&InvokeFailure::Throttled { reason: "ConcurrentInvocationLimitExceeded" });
+        assert_eq!(error.status, 429);
+        assert_eq!(
+            error.body(),
+            r#"{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}"#
+        );
+    }
+}

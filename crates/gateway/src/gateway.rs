@@ -1,0 +1,206 @@
+//! One request from its head to its answer: guard, then routing by target, path and service.
+
+use crate::answer::{self, Answer};
+use crate::download::Tickets;
+use crate::guard::Guard;
+use crate::metrics::{Counters, Metric};
+use crate::port::Invokes;
+use crate::receive::{self, ReceiveError, Received, Receiver};
+use crate::{download, import, invoke, lambda, logs_api, scope, sts};
+use http::header::{CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{Method, Request};
+use hyper::body::Incoming;
+use lambfold_api_model::{ApiError, Model};
+use lambfold_control::Control;
+use lambfold_logs::Logs;
+use lambfold_types::{RequestId, Scope};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Largest form of a query-protocol request, bytes.
+const FORM_BYTES: usize = 64 * 1024;
+
+/// What can be chosen of a gateway.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The account, and the region of requests whose signature names none.
+    pub scope: Scope,
+    /// Names besides localhost that clients may call this server by.
+    pub hosts: Vec<String>,
+}
+
+type MetricSource = Box<dyn Fn() -> Vec<Metric> + Send + Sync>;
+
+/// Answers the AWS API.
+pub struct Gateway<I> {
+    pub(crate) config: Config,
+    pub(crate) control: Control,
+    pub(crate) invoker: I,
+    pub(crate) logs: Logs,
+    pub(crate) counters: Counters,
+    pub(crate) receiver: Receiver,
+    pub(crate) tickets: Tickets,
+    guard: Guard,
+    metrics: MetricSource,
+    ready: AtomicBool,
+}
+
+impl<I> fmt::Debug for Gateway<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl<I: Invokes> Gateway<I> {
+    /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below
+    /// count. It is ready from the start.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        control: Control,
+        invoker: I,
+        logs: Logs,
+        metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        // The first request should not pay for reading the table.
+        let _ = Model::get();
+        Arc::new(Self {
+            guard: Guard::new(config.hosts.iter().cloned()),
+            config,
+            control,
+            invoker,
+            logs,
+            counters: Counters::new(),
+            receiver: Receiver::new(),
+            tickets: Tickets::new(),
+            metrics: Box::new(metrics),
+            ready: AtomicBool::new(true),
+        })
+    }
+
+    /// What `/health/ready` says; a server that drains is not ready.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    pub(crate) async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        local: IpAddr,
+    ) -> Answer {
+        let (head, body) = request.into_parts();
+        let id = RequestId::random();
+        let mut answer = match self.guard.check(&head.uri, &head.headers, local) {
+            Ok(()) => self.dispatch(head, body, id).await,
+            Err(refusal) => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                receive::drain(&head.headers, body);
+                answer::error(&ApiError::new("AccessDeniedException", refusal.to_string()))
+            }
+        };
+        if !answer.headers().contains_key(answer::REQUEST_ID) {
+            answer::set_request_id(&mut answer, id);
+        }
+        self.counters.answered(answer.status().as_u16());
+        answer
+    }
+
+    async fn dispatch(&self, head: Parts, body: Incoming, id: RequestId) -> Answer {
+        let path = head.uri.path();
+        if head.method == Method::POST
+            && let Some(function) = invoke::function_of(path)
+        {
+            let function = function.to_owned();
+            return invoke::answer(self, &function, &head, body, id).await;
+        }
+        match path {
+            "/" => self.root(&head, body, id).await,
+            "/health/live" => answer::text(200, "live\n"),
+            "/health/ready" if self.ready.load(Ordering::Relaxed) => answer::text(200, "ready\n"),
+            "/health/ready" => answer::text(503, "shutting down\n"),
+            "/metrics" => answer::text(200, self.counters.page(&(self.metrics)())),
+            _ => match path.strip_prefix("/_lambfold/v1/") {
+                Some("layers") => import::answer(self, &head, body).await,
+                Some(rest) => match rest.strip_prefix("code/") {
+                    Some(digest) => {
+                        let query = head.uri.query().unwrap_or_default();
+                        download::answer(self, &head.method, digest, query).await
+                    }
+                    None => {
+                        let path = path.to_owned();
+                        receive::drain(&head.headers, body);
+                        answer::error(&ApiError::unknown_operation(head.method.as_str(), &path))
+                    }
+                },
+                None => lambda::answer(self, head, body).await,
+            },
+        }
+    }
+
+    /// Services whose requests all have the path `/`: they say what they want elsewhere.
+    async fn root(&self, head: &Parts, body: Incoming, id: RequestId) -> Answer {
+        let query = head.uri.query().unwrap_or_default();
+        if let Some(target) = head.headers.get("x-amz-target") {
+            let target = String::from_utf8_lossy(target.as_bytes()).into_owned();
+            let Some(operation) = target.strip_prefix(logs_api::TARGET) else {
+                receive::drain(&head.headers, body);
+                let target: String = target.chars().take(200).collect();
+                return logs_api::refusal(
+                    400,
+                    "UnknownOperationException",
+                    &format!("Lambfold does not answer {target}"),
+                );
+            };
+            let scope = scope::of(&self.config.scope, &head.headers, query).into_owned();
+            return match self.read(head, body, logs_api::REQUEST_BYTES).await {
+                Ok(body) => {
+                    logs_api::answer(self.logs.clone(), scope, operation, &body.bytes).await
+                }
+                Err(ReceiveError::TooLarge) => logs_api::refusal(
+                    413,
+                    "RequestEntityTooLargeException",
+                    &format!("Request must be at most {} bytes", logs_api::REQUEST_BYTES),
+                ),
+                Err(ReceiveError::Lost(answer)) => answer,
+            };
+        }
+        let scope = scope::of(&self.config.scope, &head.headers, query).into_owned();
+        let form = head.headers.get(CONTENT_TYPE).is_some_and(|value| {
+            value.as_bytes().starts_with(b"application/x-www-form-urlencoded")
+        });
+        if head.method == Method::POST && form {
+            return match self.read(head, body, FORM_BYTES).await {
+                Ok(body) => sts::answer(&scope, &String::from_utf8_lossy(&body.bytes), id),
+                Err(ReceiveError::TooLarge) => answer::text(413, "the form is too large\n"),
+                Err(ReceiveError::Lost(answer)) => answer,
+            };
+        }
+        receive::drain(&head.headers, body);
+        if query.contains("Action=") {
+            return sts::answer(&scope, query, id);
+        }
+        answer::error(&ApiError::unknown_operation(head.method.as_str(), "/"))
+    }
+
+    pub(crate) async fn read(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        limit: usize,
+    ) -> Result<Received, ReceiveError> {
+        self.receiver.read(&head.headers, body, limit).await
+    }
+}
+
+/// `http://<host as requested>`
+pub(crate) fn base_url(head: &Parts) -> String {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    format!("http://{}", host.unwrap_or("localhost"))
+}
