@@ -1,0 +1,3 @@
+//! The bootstrap of the bash runtime.
+
+fn main() {}
