@@ -3,7 +3,6 @@
 
 use crate::answer::{self, Answer, AnswerBody};
 use crate::gateway::Gateway;
-use crate::port::Invokes;
 use hmac::{Hmac, Mac as _};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Response};
@@ -67,8 +66,8 @@ impl Tickets {
     }
 }
 
-pub(crate) async fn answer<I: Invokes>(
-    gateway: &Gateway<I>,
+pub(crate) async fn answer(
+    gateway: &Gateway,
     method: &Method,
     digest: &str,
     query: &str,

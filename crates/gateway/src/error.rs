@@ -1,8 +1,8 @@
 //! The one table from the errors of the other crates to what a caller sees.
 
-use crate::port::InvokeFailure;
 use lambfold_api_model::ApiError;
 use lambfold_control::{ControlError, ErrorKind};
+use lambfold_invoke::{ErrorKind as Invoke, InvokeError};
 use std::error::Error;
 
 /// The exception of each kind of control-plane error; its status is the service model's.
@@ -33,22 +33,27 @@ pub(crate) fn control(error: &ControlError) -> ApiError {
     }
 }
 
-pub(crate) fn invoke(error: &InvokeFailure) -> ApiError {
-    match error {
-        InvokeFailure::Throttled { reason } => {
-            ApiError::new("TooManyRequestsException", "Rate Exceeded.")
-                .with_member("Reason", *reason)
+/// Errors of invocations; those of the function's name are the control plane's.
+pub(crate) fn invoke(error: &InvokeError) -> ApiError {
+    let kind = match error.kind() {
+        Invoke::Control(_) => {
+            if let InvokeError::Function(error) = error {
+                return control(error);
+            }
+            "ServiceException"
         }
-        InvokeFailure::Platform(_) => {
+        Invoke::InvalidRequestContent => "InvalidRequestContentException",
+        Invoke::RequestTooLarge => "RequestTooLargeException",
+        Invoke::TooManyRequests(_) => "TooManyRequestsException",
+        Invoke::Service => {
             tracing::error!(error = error as &dyn Error, "an invocation failed");
-            ApiError::new(
-                "ServiceException",
-                "An error occurred and the request cannot be processed.",
-            )
+            "ServiceException"
         }
-        InvokeFailure::ShuttingDown => {
-            ApiError::new("ServiceUnavailableException", "The server is shutting down; try again")
-        }
+    };
+    let answer = ApiError::new(kind, error.message().unwrap_or_default());
+    match error.kind() {
+        Invoke::TooManyRequests(reason) => answer.with_member("Reason", reason.as_str()),
+        _ => answer,
     }
 }
 
@@ -74,16 +79,5 @@ mod tests {
         for (kind, status) in table {
             assert_eq!(Exception::of(exception(kind)).status, status, "{kind:?}");
         }
-    }
-
-    #[test]
-    fn throttles_carry_their_reason() {
-        let error =
-            invoke(&InvokeFailure::Throttled { reason: "ConcurrentInvocationLimitExceeded" });
-        assert_eq!(error.status, 429);
-        assert_eq!(
-            error.body(),
-            r#"{"Reason":"ConcurrentInvocationLimitExceeded","Type":"User","message":"Rate Exceeded."}"#
-        );
     }
 }

@@ -4,7 +4,6 @@ use crate::answer::{self, Answer};
 use crate::download::Tickets;
 use crate::guard::Guard;
 use crate::metrics::{Counters, Metric};
-use crate::port::Invokes;
 use crate::receive::{self, ReceiveError, Received, Receiver};
 use crate::{download, import, invoke, lambda, logs_api, scope, sts};
 use http::header::{CONTENT_TYPE, HOST};
@@ -13,6 +12,7 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 use lambfold_api_model::{ApiError, Model};
 use lambfold_control::Control;
+use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
 use lambfold_types::{RequestId, Scope};
 use std::fmt;
@@ -35,10 +35,10 @@ pub struct Config {
 type MetricSource = Box<dyn Fn() -> Vec<Metric> + Send + Sync>;
 
 /// Answers the AWS API.
-pub struct Gateway<I> {
+pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) control: Control,
-    pub(crate) invoker: I,
+    pub(crate) invoker: Invoker,
     pub(crate) logs: Logs,
     pub(crate) counters: Counters,
     pub(crate) receiver: Receiver,
@@ -48,20 +48,20 @@ pub struct Gateway<I> {
     ready: AtomicBool,
 }
 
-impl<I> fmt::Debug for Gateway<I> {
+impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
-impl<I: Invokes> Gateway<I> {
+impl Gateway {
     /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below
     /// count. It is ready from the start.
     #[must_use]
     pub fn new(
         config: Config,
         control: Control,
-        invoker: I,
+        invoker: Invoker,
         logs: Logs,
         metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static,
     ) -> Arc<Self> {

@@ -3,7 +3,6 @@
 
 use crate::answer::{self, Answer};
 use crate::gateway::{Gateway, base_url};
-use crate::port::Invokes;
 use crate::receive::{self, ReceiveError};
 use http::Method;
 use http::request::Parts;
@@ -13,11 +12,7 @@ use lambfold_control::request;
 use lambfold_types::LayerVersionArn;
 use lambfold_types::limits::DIRECT_UPLOAD_BYTES;
 
-pub(crate) async fn answer<I: Invokes>(
-    gateway: &Gateway<I>,
-    head: &Parts,
-    body: Incoming,
-) -> Answer {
+pub(crate) async fn answer(gateway: &Gateway, head: &Parts, body: Incoming) -> Answer {
     match run(gateway, head, body).await {
         Ok(answer) => answer,
         Err(ReceiveError::Lost(answer)) => answer,
@@ -28,11 +23,7 @@ pub(crate) async fn answer<I: Invokes>(
     }
 }
 
-async fn run<I: Invokes>(
-    gateway: &Gateway<I>,
-    head: &Parts,
-    body: Incoming,
-) -> Result<Answer, ReceiveError> {
+async fn run(gateway: &Gateway, head: &Parts, body: Incoming) -> Result<Answer, ReceiveError> {
     if head.method != Method::PUT {
         receive::drain(&head.headers, body);
         let path = "/_lambfold/v1/layers";

@@ -4,9 +4,8 @@
 use crate::answer::{self, Answer, AnswerBody};
 use crate::gateway::Gateway;
 use crate::metrics::Kind;
-use crate::port::{Invokes, Outcome};
 use crate::receive::{self, ReceiveError};
-use crate::{error, payload, scope};
+use crate::{error, scope};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -15,9 +14,10 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use lambfold_api_model::{ApiError, Model, Request, query_pairs};
-use lambfold_control::Resolved;
-use lambfold_types::limits::{ASYNC_REQUEST_BYTES, CLIENT_CONTEXT_BYTES, SYNC_REQUEST_BYTES};
-use lambfold_types::{Invocation, InvocationKind, RequestId, Version};
+use lambfold_invoke::{Outcome, Request as InvokeRequest};
+use lambfold_types::limits::{CLIENT_CONTEXT_BYTES, SYNC_REQUEST_BYTES};
+use lambfold_types::{RequestId, Version};
+use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -46,8 +46,8 @@ pub(crate) fn function_of(path: &str) -> Option<&str> {
     (!label.contains('/')).then_some(label)
 }
 
-pub(crate) async fn answer<I: Invokes>(
-    gateway: &Gateway<I>,
+pub(crate) async fn answer(
+    gateway: &Gateway,
     function: &str,
     head: &Parts,
     body: Incoming,
@@ -88,8 +88,8 @@ struct Call<'a> {
     wants_log_tail: bool,
 }
 
-async fn run<I: Invokes>(
-    gateway: &Gateway<I>,
+async fn run(
+    gateway: &Gateway,
     function: &str,
     head: &Parts,
     body: &mut Option<Incoming>,
@@ -105,56 +105,46 @@ async fn run<I: Invokes>(
         }
     }
     check_media_type(headers)?;
-    let scope = scope::of(&gateway.config.scope, headers, query);
-    let Resolved { version, invoked_arn, .. } = gateway
-        .control
-        .resolve_text(&scope, &call.function, call.qualifier.as_deref())
-        .map_err(|error| error::control(&error))?;
+    let client_context = match call.kind {
+        Kind::Event => None,
+        Kind::RequestResponse | Kind::DryRun => client_context(headers)?,
+    };
     let payload = match body.take() {
-        Some(body) => read_payload(gateway, head, body, call.kind).await?,
+        Some(body) => read_payload(gateway, head, body).await?,
         None => Bytes::new(),
     };
-    gateway.counters.invoked(call.kind);
-    let kind = match call.kind {
-        Kind::DryRun => {
-            let mut answer = answer::empty(204);
-            answer::set_request_id(&mut answer, id);
-            return Ok(answer);
-        }
-        Kind::Event => InvocationKind::Asynchronous,
-        Kind::RequestResponse => InvocationKind::Synchronous,
-    };
-    let client_context = match kind {
-        InvocationKind::Synchronous => client_context(headers)?,
-        InvocationKind::Asynchronous => None,
-    };
+    let scope = scope::of(&gateway.config.scope, headers, query);
     let trace_id: Arc<str> = trace_id(headers).into();
-    let executed = version.version;
-    let invocation = Invocation {
+    let request = InvokeRequest {
+        scope: &scope,
+        function: &call.function,
+        qualifier: call.qualifier.as_deref(),
         request_id: id,
-        kind,
-        invoked_function_arn: invoked_arn.into(),
         payload,
         content_type: None,
         client_context,
         trace_id: Some(trace_id.clone()),
-        wants_log_tail: call.wants_log_tail,
+        log_tail: call.wants_log_tail,
     };
-    let mut answer = match kind {
-        InvocationKind::Synchronous => {
-            let outcome = gateway.invoker.synchronous(version, invocation).await;
-            let outcome = outcome.map_err(|error| error::invoke(&error))?;
+    let failed = |error| error::invoke(&error);
+    let mut answer = match call.kind {
+        Kind::RequestResponse => {
+            let outcome = gateway.invoker.invoke(request).await.map_err(failed)?;
             if outcome.answer.function_error {
                 gateway.counters.function_error();
             }
-            write(outcome, executed)
+            write(outcome, call.wants_log_tail).await
         }
-        InvocationKind::Asynchronous => {
-            let accepted = gateway.invoker.event(version, invocation).await;
-            accepted.map_err(|error| error::invoke(&error))?;
+        Kind::Event => {
+            gateway.invoker.enqueue(request).await.map_err(failed)?;
             answer::empty(202)
         }
+        Kind::DryRun => {
+            gateway.invoker.dry_run(&request).map_err(failed)?;
+            answer::empty(204)
+        }
     };
+    gateway.counters.invoked(call.kind);
     answer::set(&mut answer, TRACE_ID, &trace_id);
     answer::set_request_id(&mut answer, id);
     Ok(answer)
@@ -236,36 +226,19 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), ApiError> {
     Err(ApiError::new("UnsupportedMediaTypeException", format!("Unsupported Media Type: {shown}")))
 }
 
-async fn read_payload<I: Invokes>(
-    gateway: &Gateway<I>,
-    head: &Parts,
-    body: Incoming,
-    kind: Kind,
-) -> Result<Bytes, Failure> {
-    let too_large = |message: String| ApiError::new("RequestTooLargeException", message);
-    let received = match gateway.read(head, body, SYNC_REQUEST_BYTES).await {
-        Ok(received) => received,
-        Err(ReceiveError::TooLarge) => {
-            return Err(too_large(format!(
+async fn read_payload(gateway: &Gateway, head: &Parts, body: Incoming) -> Result<Bytes, Failure> {
+    match gateway.read(head, body, SYNC_REQUEST_BYTES).await {
+        // An empty event reaches the runtime as an empty object.
+        Ok(received) if received.bytes.is_empty() => Ok(Bytes::from_static(b"{}")),
+        Ok(received) => Ok(received.bytes),
+        Err(ReceiveError::TooLarge) => Err(Failure::Api(ApiError::new(
+            "RequestTooLargeException",
+            format!(
                 "Request must be smaller than {SYNC_REQUEST_BYTES} bytes for the InvokeFunction operation"
-            ))
-            .into());
-        }
-        Err(ReceiveError::Lost(answer)) => return Err(Failure::Lost(answer)),
-    };
-    let payload = received.bytes;
-    if matches!(kind, Kind::Event) && payload.len() > ASYNC_REQUEST_BYTES {
-        let size = payload.len();
-        return Err(too_large(format!(
-            "{size} byte payload is too large for the Event invocation type (limit {ASYNC_REQUEST_BYTES} bytes)"
-        ))
-        .into());
+            ),
+        ))),
+        Err(ReceiveError::Lost(answer)) => Err(Failure::Lost(answer)),
     }
-    if payload.is_empty() {
-        return Ok(Bytes::from_static(b"{}"));
-    }
-    payload::check(&payload).map_err(bad_request)?;
-    Ok(payload)
 }
 
 fn client_context(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
@@ -282,7 +255,7 @@ fn client_context(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
     let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
     // It travels in a header of the Runtime API.
     let text = text.filter(|text| {
-        payload::check(text.as_bytes()).is_ok() && HeaderValue::from_str(text).is_ok()
+        serde_json::from_str::<IgnoredAny>(text).is_ok() && HeaderValue::from_str(text).is_ok()
     });
     match text {
         Some(text) => Ok(Some(text.into())),
@@ -315,14 +288,16 @@ fn trace_id(headers: &HeaderMap) -> String {
     trace
 }
 
-fn write(outcome: Outcome, executed: Version) -> Answer {
+/// With a log tail the answer waits for the end of the invoke phase: the tail holds its END and
+/// REPORT lines. Without one, never.
+async fn write(outcome: Outcome, wants_log_tail: bool) -> Answer {
     let mut answer = Response::new(AnswerBody::full(outcome.answer.payload));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, answer::JSON);
     headers.insert(REMAPPED_LENGTH, HeaderValue::from_static("0"));
     headers.insert(
         EXECUTED_VERSION,
-        match executed {
+        match outcome.executed_version {
             Version::Latest => HeaderValue::from_static("$LATEST"),
             Version::Published(number) => HeaderValue::from(number),
         },
@@ -330,7 +305,7 @@ fn write(outcome: Outcome, executed: Version) -> Answer {
     if outcome.answer.function_error {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static("Unhandled"));
     }
-    if let Some(tail) = outcome.log_tail {
+    if wants_log_tail && let Some(tail) = outcome.log_tail.wait().await {
         answer::set(&mut answer, LOG_RESULT, &STANDARD.encode(tail));
     }
     answer

@@ -2,7 +2,6 @@
 
 use crate::answer::{self, Answer};
 use crate::gateway::{Gateway, base_url};
-use crate::port::Invokes;
 use crate::receive::{self, ReceiveError, Received};
 use crate::{error, scope};
 use bytes::Bytes;
@@ -19,11 +18,7 @@ use serde_json::Value;
 /// A body of this size and more is read as JSON on a blocking thread, bytes.
 const LARGE: usize = 256 * 1024;
 
-pub(crate) async fn answer<I: Invokes>(
-    gateway: &Gateway<I>,
-    head: Parts,
-    body: Incoming,
-) -> Answer {
+pub(crate) async fn answer(gateway: &Gateway, head: Parts, body: Incoming) -> Answer {
     let query = head.uri.query().unwrap_or_default();
     let routed = match Model::get().route(head.method.as_str(), head.uri.path(), query) {
         Ok(routed) => routed,
@@ -110,8 +105,8 @@ fn body(answer: &impl Serialize) -> Result<Option<Vec<u8>>, ApiError> {
 }
 
 /// Runs a built operation; `None` is an answer without a body (204).
-async fn run<I: Invokes>(
-    gateway: &Gateway<I>,
+async fn run(
+    gateway: &Gateway,
     scope: &Scope,
     operation: Built,
     mut input: Input,

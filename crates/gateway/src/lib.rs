@@ -1,7 +1,7 @@
 //! The AWS API over HTTP: the browser guard, routing by the service model, error → status.
 //!
 //! In flow connections; out flow answers in AWS's wire formats. Calls go down to the control
-//! plane, to whoever runs functions ([`Invokes`]) and to the logs. This is the only crate that
+//! plane, to the invoker and to the logs. This is the only crate that
 //! knows HTTP statuses and AWS's error wording on the wire. Forbidden here: business rules.
 
 mod answer;
@@ -14,8 +14,6 @@ mod invoke;
 mod lambda;
 mod logs_api;
 mod metrics;
-mod payload;
-mod port;
 mod receive;
 mod scope;
 mod server;
@@ -24,5 +22,4 @@ mod sts;
 pub use gateway::{Config, Gateway};
 pub use guard::{Guard, Refusal};
 pub use metrics::Metric;
-pub use port::{InvokeFailure, Invokes, Outcome};
 pub use server::serve;

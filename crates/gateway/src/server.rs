@@ -1,7 +1,6 @@
 //! The listener: connections, their limits, and their end.
 
 use crate::gateway::Gateway;
-use crate::port::Invokes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,9 +28,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until `shutdown` ends, then takes no more connections, lets the requests in flight
 /// finish and returns. Whoever cannot wait drops the future, which leaves the remaining
 /// connections to the runtime.
-pub async fn serve<I: Invokes>(
+pub async fn serve(
     listener: TcpListener,
-    gateway: Arc<Gateway<I>>,
+    gateway: Arc<Gateway>,
     shutdown: impl Future<Output = ()>,
 ) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
@@ -70,11 +69,7 @@ pub async fn serve<I: Invokes>(
     let _ = slots.acquire_many(all).await;
 }
 
-async fn connection<I: Invokes>(
-    stream: TcpStream,
-    gateway: &Arc<Gateway<I>>,
-    mut closed: watch::Receiver<bool>,
-) {
+async fn connection(stream: TcpStream, gateway: &Arc<Gateway>, mut closed: watch::Receiver<bool>) {
     let Ok(local) = stream.local_addr() else { return };
     let local: IpAddr = local.ip();
     // An answer is one small write: waiting for more to send with it costs 40 ms.
