@@ -35,6 +35,15 @@ fn reader(zip: Bytes) -> Cursor<Bytes> {
 }
 
 impl Control {
+    /// Opens a stored zip for reading, from its beginning.
+    ///
+    /// # Errors
+    /// [`ControlError::BlobMissing`] when it is gone.
+    pub async fn open_code(&self, digest: &Digest) -> Result<std::fs::File, ControlError> {
+        let file = self.0.store.open_blob(digest).await?;
+        file.ok_or_else(|| ControlError::BlobMissing { digest: digest.to_string() })
+    }
+
     /// Stores the zip and its tree, both durable. The caller holds the intake lock until a
     /// document names them.
     pub(crate) async fn take_in(
