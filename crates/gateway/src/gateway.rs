@@ -19,6 +19,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Largest form of a query-protocol request, bytes.
 const FORM_BYTES: usize = 64 * 1024;
@@ -30,6 +31,33 @@ pub struct Config {
     pub scope: Scope,
     /// Names besides localhost that clients may call this server by.
     pub hosts: Vec<String>,
+    /// What peers may take.
+    pub limits: Limits,
+}
+
+/// What peers may take of connections and time.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open connections; more wait to be accepted.
+    pub connections: usize,
+    /// How long a head may take to arrive, and how long a kept connection may say nothing.
+    pub head_time: Duration,
+    /// How long a peer may say nothing in the middle of a body.
+    pub silence: Duration,
+    /// Memory that all bodies over 1 MiB together may take while they are read and handled, MiB.
+    pub bodies_mib: usize,
+}
+
+impl Default for Limits {
+    /// 4096 connections, a minute each, 512 MiB.
+    fn default() -> Self {
+        Self {
+            connections: 4_096,
+            head_time: Duration::from_secs(60),
+            silence: Duration::from_secs(60),
+            bodies_mib: 512,
+        }
+    }
 }
 
 type MetricSource = Box<dyn Fn() -> Vec<Metric> + Send + Sync>;
@@ -69,12 +97,12 @@ impl Gateway {
         let _ = Model::get();
         Arc::new(Self {
             guard: Guard::new(config.hosts.iter().cloned()),
+            receiver: Receiver::new(&config.limits),
             config,
             control,
             invoker,
             logs,
             counters: Counters::new(),
-            receiver: Receiver::new(),
             tickets: Tickets::new(),
             metrics: Box::new(metrics),
             ready: AtomicBool::new(true),

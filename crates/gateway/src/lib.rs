@@ -19,7 +19,7 @@ mod scope;
 mod server;
 mod sts;
 
-pub use gateway::{Config, Gateway};
+pub use gateway::{Config, Gateway, Limits};
 pub use guard::{Guard, Refusal};
 pub use metrics::Metric;
 pub use server::serve;

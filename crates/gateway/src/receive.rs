@@ -1,6 +1,7 @@
 //! Reading request bodies, within limits: of one body, of all large bodies together, of time.
 
 use crate::answer::{self, Answer};
+use crate::gateway::Limits;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
@@ -8,20 +9,17 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use lambfold_api_model::ApiError;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// A body of this size is read without asking for memory, bytes.
 const FREE: usize = 1 << 20;
-/// Unit of the memory budget, bytes.
+/// Unit of the memory budget, bytes (1 MiB).
 const UNIT: usize = 1 << 20;
-/// Memory that all large bodies together may take while they are read and handled, units.
-const BUDGET: usize = 512;
 /// How long a large body waits for memory.
 const BUDGET_WAIT: Duration = Duration::from_secs(30);
-/// How long a peer may say nothing in the middle of a body.
-const SILENCE: Duration = Duration::from_secs(60);
 /// The slowest upload that is not given up, bytes a second, after a minute of grace.
 const SLOWEST: u64 = 64 * 1024;
 /// How much of a refused body is read and thrown away, so that the peer sees the answer.
@@ -30,7 +28,8 @@ const DRAIN: usize = 300 << 20;
 /// The budget for large bodies.
 #[derive(Debug)]
 pub(crate) struct Receiver {
-    budget: std::sync::Arc<Semaphore>,
+    budget: Arc<Semaphore>,
+    silence: Duration,
 }
 
 /// A body with the memory it holds.
@@ -51,8 +50,9 @@ pub(crate) enum ReceiveError {
 }
 
 impl Receiver {
-    pub(crate) fn new() -> Self {
-        Self { budget: std::sync::Arc::new(Semaphore::new(BUDGET)) }
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let budget = Arc::new(Semaphore::new(limits.bodies_mib));
+        Self { budget, silence: limits.silence }
     }
 
     /// Reads a body of at most `limit` bytes. A small one that arrived with its head is not
@@ -78,7 +78,8 @@ impl Receiver {
         let mut buffer = BytesMut::new();
         loop {
             let frame = body.frame();
-            let Ok(frame) = timeout(SILENCE, timeout_at(end, frame)).await.and_then(|inner| inner)
+            let Ok(frame) =
+                timeout(self.silence, timeout_at(end, frame)).await.and_then(|inner| inner)
             else {
                 return Err(lost(408, "the request body did not arrive in time"));
             };

@@ -13,15 +13,11 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// Open connections; more wait to be accepted.
-const CONNECTIONS: usize = 4_096;
 /// Largest head of a request, bytes; beyond it the answer is 431. The buffer of a connection
 /// grows to it.
 const HEAD_BYTES: usize = 128 * 1024;
 /// Most headers of a request; beyond it the answer is 431.
 const HEADERS: usize = 128;
-/// How long a head may take to arrive, and how long a kept connection may say nothing.
-const HEAD_TIME: Duration = Duration::from_secs(60);
 /// A pause after an error of accept, for example when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -33,7 +29,8 @@ pub async fn serve(
     gateway: Arc<Gateway>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = gateway.config.limits.connections;
+    let slots = Arc::new(Semaphore::new(connections));
     let (closing, closed) = watch::channel(false);
     let mut shutdown = pin!(shutdown);
     loop {
@@ -65,7 +62,7 @@ pub async fn serve(
     drop(listener);
     let _ = closing.send(true);
     // Every connection holds a slot until it ends.
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    let all = u32::try_from(connections).unwrap_or(u32::MAX);
     let _ = slots.acquire_many(all).await;
 }
 
@@ -80,7 +77,7 @@ async fn connection(stream: TcpStream, gateway: &Arc<Gateway>, mut closed: watch
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(gateway.config.limits.head_time)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
