@@ -237,7 +237,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         self.admit()?;
         let ticket =
             Ticket { pool: Arc::clone(self), answer: Some(answer_sender), end: Some(end_sender) };
-        let waiter = Waiter { invocation, ticket };
+        let waiter = Waiter { since: Instant::now(), invocation, ticket };
         let key = Key(version);
         loop {
             let slot = self.slot(&key);
@@ -390,7 +390,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         waiter: Waiter<F>,
     ) {
         self.counters.busy.fetch_add(1, Ordering::Relaxed);
-        let Waiter { invocation, mut ticket } = waiter;
+        let Waiter { invocation, mut ticket, .. } = waiter;
         let environment = Arc::clone(&member.environment);
         let mut phase = Phase {
             pool: Arc::clone(self),
@@ -455,17 +455,9 @@ impl<F: EnvironmentFactory> Pool<F> {
             self.create(slot);
         }
         if timer {
-            let (pool, slot) = (Arc::downgrade(self), Arc::clone(slot));
-            let grace = self.config.finish_grace;
-            self.runtime.spawn(async move {
-                tokio::time::sleep(grace).await;
-                let Some(pool) = pool.upgrade() else { return };
-                let mut state = slot.lock();
-                state.timer = false;
-                let creations = state.demand(0).creations;
-                drop(state);
-                (0..creations).for_each(|_| pool.create(&slot));
-            });
+            let look =
+                look_after_grace(Arc::downgrade(self), Arc::clone(slot), self.config.finish_grace);
+            self.runtime.spawn(look);
         }
     }
 
@@ -580,8 +572,8 @@ impl<F: EnvironmentFactory> Pool<F> {
     /// Shuts down environments that are in no slot any more.
     fn retire(&self, members: impl IntoIterator<Item = Arc<Member<F::Environment>>>) {
         for member in members {
-            self.counters.environments.fetch_sub(1, Ordering::SeqCst);
             member.retire();
+            self.counters.environments.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -621,5 +613,24 @@ async fn reap<F: EnvironmentFactory>(pool: Weak<Pool<F>>, keep_alive: Duration) 
         tokio::time::sleep(pause).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.reap();
+    }
+}
+
+/// Creates environments for waiters whose grace is over, until nobody waits without one.
+async fn look_after_grace<F: EnvironmentFactory>(
+    pool: Weak<Pool<F>>,
+    slot: Arc<Slot<F>>,
+    grace: Duration,
+) {
+    let mut pause = grace;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let (creations, next) = slot.lock().overdue(Instant::now(), grace);
+        (0..creations).for_each(|_| pool.create(&slot));
+        match next {
+            Some(next) => pause = next,
+            None => return,
+        }
     }
 }

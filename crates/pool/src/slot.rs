@@ -55,6 +55,7 @@ impl<E: crate::Environment> Member<E> {
 
 /// An invocation without an environment.
 pub(crate) struct Waiter<F: crate::EnvironmentFactory> {
+    pub(crate) since: Instant,
     pub(crate) invocation: Invocation,
     pub(crate) ticket: Ticket<F>,
 }
@@ -121,6 +122,19 @@ impl<F: crate::EnvironmentFactory> State<F> {
         let timer = lacking > creations && !self.timer;
         self.timer |= timer;
         Demand { creations, timer }
+    }
+
+    /// What the timer does: how many environments to create for those who waited for the whole
+    /// grace, and when to look again, if somebody else waits without a creation.
+    pub(crate) fn overdue(&mut self, now: Instant, grace: Duration) -> (usize, Option<Duration>) {
+        let waited = |waiter: &Waiter<F>| now.duration_since(waiter.since);
+        let overdue = self.waiters.iter().take_while(|waiter| waited(waiter) >= grace).count();
+        let creations = overdue.saturating_sub(self.creating);
+        self.creating += creations;
+        let next =
+            self.waiters.get(self.creating).map(|waiter| grace.saturating_sub(waited(waiter)));
+        self.timer = next.is_some();
+        (creations, next)
     }
 
     /// The waiter that a failed creation fails: the oldest, if nobody else is on the way to it.
