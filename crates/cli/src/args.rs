@@ -239,7 +239,7 @@ pub(crate) enum Layer {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  lambfold layer publish examples/bash-layer/runtime --name bash
+  lambfold layer publish examples/bash-layer/layer --name bash
   lambfold layer publish bash.zip --name bash --description 'bash runtime'")]
 pub(crate) struct LayerPublish {
     /// Zip of the layer, or a folder; its content appears under /opt

@@ -55,6 +55,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("e2e", &[]),
 ];
 
+/// What a guest may use of ours.
+const GUEST: &[&str] = &["runtime-client"];
+
 /// Crates of others that belong to few of ours, since they are what the rest is kept free of.
 const OWNERS: &[(&str, &[&str])] = &[
     ("clap", &["cli", "xtask", "benches"]),
@@ -91,6 +94,10 @@ fn name(package: &Value) -> &str {
     name.strip_prefix("lambfold-").unwrap_or_else(|| panic!("{name} is not named lambfold-…"))
 }
 
+fn manifest(package: &Value) -> PathBuf {
+    PathBuf::from(package["manifest_path"].as_str().unwrap())
+}
+
 fn dependencies<'a>(package: &'a Value, kinds: &'a [Option<&str>]) -> Vec<&'a str> {
     let all = package["dependencies"].as_array().unwrap().iter();
     all.filter(|dependency| kinds.contains(&dependency["kind"].as_str()))
@@ -117,8 +124,7 @@ fn sources() -> Vec<PathBuf> {
     }
     let mut found = Vec::new();
     for package in packages() {
-        let manifest = PathBuf::from(package["manifest_path"].as_str().unwrap());
-        walk(manifest.parent().unwrap(), &mut found);
+        walk(manifest(&package).parent().unwrap(), &mut found);
     }
     found
 }
@@ -142,7 +148,9 @@ fn the_table_itself_goes_downward_only() {
 fn crates_use_only_what_the_architecture_allows() {
     for package in packages() {
         let name = name(&package);
-        let allowed = EDGES.iter().find(|(of, _)| *of == name).map(|(_, uses)| *uses);
+        let of_table = EDGES.iter().find(|(of, _)| *of == name).map(|(_, uses)| *uses);
+        // Built-in runtimes are guests: they speak the Runtime API and know nothing else of ours.
+        let allowed = of_table.or(is_of(&manifest(&package), "runtimes").then_some(GUEST));
         let allowed = allowed.unwrap_or_else(|| panic!("crate {name} is not in the table"));
         for used in dependencies(&package, &[None, Some("build")]) {
             let Some(used) = used.strip_prefix("lambfold-") else { continue };
@@ -258,5 +266,64 @@ fn modules_are_files_named_for_themselves() {
         let in_tests = path.components().any(|part| part.as_os_str() == "tests");
         let is_mod = path.file_name().is_some_and(|name| name == "mod.rs");
         assert!(!is_mod || in_tests, "{}: use foo.rs beside foo/", path.display());
+    }
+}
+
+/// `[text](target)` of a document, without those that lead to the web.
+fn links(document: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for part in document.split("](").skip(1).zip(document.split("](")) {
+        let (after, before) = part;
+        let target = after.split(')').next().unwrap_or_default();
+        let text = before.rsplit('[').next().unwrap_or_default();
+        if !target.contains("://") && !target.starts_with('#') {
+            found.push((text.to_owned(), target.split('#').next().unwrap_or_default().to_owned()));
+        }
+    }
+    found
+}
+
+fn documents() -> Vec<PathBuf> {
+    let folder = std::fs::read_dir(root()).unwrap();
+    let files = folder.map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+}
+
+#[test]
+fn links_of_the_house_documents_lead_somewhere() {
+    for path in documents() {
+        for (_, target) in links(&std::fs::read_to_string(&path).unwrap()) {
+            assert!(root().join(&target).exists(), "{}: {target}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_proof_of_the_specification_exists() {
+    let specification = std::fs::read_to_string(root().join("SPECIFICATION.md")).unwrap();
+    let mut proofs = 0;
+    for (text, target) in links(&specification) {
+        if target.ends_with(".rs") {
+            let test = text.trim_matches('`');
+            let code = std::fs::read_to_string(root().join(&target)).unwrap_or_default();
+            assert!(code.contains(&format!("fn {test}(")), "there is no test {test} in {target}");
+            proofs += 1;
+        }
+    }
+    assert!(proofs > 30, "only {proofs} proofs were found");
+}
+
+#[test]
+fn the_code_map_is_whole() {
+    let architecture = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for package in packages() {
+        let manifest = manifest(&package);
+        let folder = manifest.parent().unwrap().strip_prefix(root()).unwrap();
+        let folder = match folder.strip_prefix("runtimes") {
+            Ok(_) => "runtimes".to_owned(),
+            Err(_) => folder.display().to_string(),
+        };
+        let named = architecture.contains(&format!("`{folder}`"));
+        assert!(named, "ARCHITECTURE.md does not name {folder}");
     }
 }
