@@ -70,6 +70,10 @@ impl Client {
     ///
     /// # Errors
     /// Every error means that the runtime should exit.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the call's own name; it has no end to iterate to"
+    )]
     pub fn next(&mut self) -> Result<Invocation, Error> {
         let head = format!(
             "GET {PREFIX}/invocation/next HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\n\r\n",

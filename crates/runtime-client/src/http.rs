@@ -177,7 +177,9 @@ impl Reader {
                 return Err(TooLarge { what: "the body", limit: MAX_BODY_BYTES });
             }
             self.read_exactly(stream, size, &mut body)?;
-            if !self.read_line(stream, 2)?.is_empty() {
+            let mut end = Vec::with_capacity(2);
+            self.read_exactly(stream, 2, &mut end)?;
+            if end != b"\r\n" {
                 return Err(Malformed("a chunk is longer than its size says"));
             }
         }

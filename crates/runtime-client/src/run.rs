@@ -97,11 +97,7 @@ where
     loop {
         let event = client.next()?;
         if alone {
-            // One process environment cannot hold the trace ids of two events.
-            match event.trace_id() {
-                Some(id) if !id.contains('\0') => env::set_var("_X_AMZN_TRACE_ID", id),
-                _ => env::remove_var("_X_AMZN_TRACE_ID"),
-            }
+            set_trace_id(event.trace_id());
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| handler(&event)));
         let posted = match outcome {
@@ -116,6 +112,18 @@ where
             Err(error) if error.is_about_this_event() => log(&error),
             posted => posted?,
         }
+    }
+}
+
+/// One process environment cannot hold the trace ids of two events, so only a lone worker does it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the Runtime API asks for it; no other thread of this crate reads the environment"
+)]
+fn set_trace_id(trace_id: Option<&str>) {
+    match trace_id {
+        Some(id) if !id.contains('\0') => env::set_var("_X_AMZN_TRACE_ID", id),
+        _ => env::remove_var("_X_AMZN_TRACE_ID"),
     }
 }
 
