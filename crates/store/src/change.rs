@@ -40,7 +40,9 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(prefix: &str, receiver: broadcast::Receiver<Arc<[Change]>>) -> Self {
+    /// A watch of those changes that a backend sends, one message a commit.
+    #[must_use]
+    pub fn new(prefix: &str, receiver: broadcast::Receiver<Arc<[Change]>>) -> Self {
         Self { prefix: prefix.to_owned(), receiver, pending: std::collections::VecDeque::new() }
     }
 

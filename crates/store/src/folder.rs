@@ -34,7 +34,7 @@ fn io_error<'a>(
 
 impl Folder {
     pub(crate) fn open(dir: &Path, sync: bool, hook: &Hook) -> Result<Self, OpenError> {
-        fs::create_dir_all(dir).map_err(io_error("create the data folder", dir))?;
+        create(dir, sync).map_err(io_error("create the data folder", dir))?;
         let dir = fs::canonicalize(dir).map_err(io_error("find the data folder", dir))?;
         refuse_foreign(&dir)?;
         let lock = take_lock(&dir)?;
@@ -67,6 +67,24 @@ impl Folder {
         remove_temporaries(&blobs)?;
         Ok(Self { dir, id, _lock: lock })
     }
+}
+
+/// Makes the folder and those above it that are missing, and their names durable.
+fn create(dir: &Path, sync: bool) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(io::ErrorKind::NotFound.into()),
+    };
+    create(parent, sync)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        result => result?,
+    }
+    if sync { sync_dir(parent) } else { Ok(()) }
 }
 
 fn refuse_foreign(dir: &Path) -> Result<(), OpenError> {
