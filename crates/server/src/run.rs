@@ -1,13 +1,249 @@
-use crate::Config;
+use crate::factory::Factory;
+use crate::{Config, DataDir};
+use lambfold_control::Control;
+use lambfold_environment::{Launcher, LauncherConfig};
+use lambfold_gateway::{Gateway, Metric};
+use lambfold_invoke::Invoker;
+use lambfold_logs::Logs;
+use lambfold_package::Trees;
+use lambfold_pool::{Pool, PoolConfig};
+use lambfold_sandbox::{Rootfs, Sandboxes};
+use lambfold_store::Store;
+use lambfold_types::{Clock, Scope, SystemClock, limits};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Why a server could not start or had to stop.
+/// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {}
+pub enum Error {
+    /// The address is not on loopback, and there are no credentials yet.
+    #[error(
+        "refusing to listen on {0}: it is not a loopback address and requests are not \
+         authenticated yet; listen on 127.0.0.1, or add --insecure if every peer may run code here"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address is taken, or may not be used.
+    #[error("could not listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data folder.
+    #[error("could not open the data folder")]
+    Store(#[from] lambfold_store::OpenError),
+    /// The folders of unpacked code.
+    #[error("could not open the code folders in {}", path.display())]
+    Trees {
+        /// The data folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log store.
+    #[error("could not open the log store")]
+    Logs(#[from] lambfold_logs::OpenError),
+    /// What an earlier run left could not be removed.
+    #[error("could not remove what an earlier run left in {}", path.display())]
+    Sweep {
+        /// The folder of the sandboxes.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Sandboxes cannot be made here.
+    #[error("execution environments cannot be isolated here; `lambfold doctor` tries every step")]
+    Sandbox(#[from] lambfold_sandbox::StartError),
+    /// The control plane.
+    #[error("could not load the functions")]
+    Control(#[from] lambfold_control::OpenError),
+    /// Threads, timers or signals.
+    #[error("could not start the server's runtime")]
+    Runtime(#[source] io::Error),
+}
 
-/// Runs a server until SIGINT or SIGTERM.
+/// An error and its causes in one line, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Runs a server until SIGINT or SIGTERM, then drains it; a second signal ends it at once.
+///
+/// Prints one line to standard error when it is ready: `lambfold is ready at http://…/`.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(_config: Config) -> Result<(), Error> {
+pub fn run(config: Config) -> Result<(), Error> {
+    if !config.listen.ip().is_loopback() && !config.insecure {
+        return Err(Error::NotLoopback(config.listen));
+    }
+    start_tracing();
+    let store = match &config.data {
+        DataDir::Persistent(path) => Store::open(path)?,
+        DataDir::Ephemeral => Store::ephemeral()?,
+    };
+    // The spawner is started while this process is still small and has a single thread of note.
+    let sandboxes = start_sandboxes(&config, &store)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    runtime.block_on(serve(&config, store, sandboxes))
+}
+
+fn start_tracing() {
+    let level = std::env::var("LAMBFOLD_LOG").ok().and_then(|level| level.parse().ok());
+    // In a test the harness may have set one.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .try_init();
+}
+
+fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Error> {
+    let work = store.dir().join("run").join("sandbox");
+    let sweep = |source| Error::Sweep { path: work.clone(), source };
+    lambfold_sandbox::sweep(store.id(), &work).map_err(sweep)?;
+    let mut sandbox = lambfold_sandbox::Config::new(store.id(), &work);
+    sandbox.rootfs = config.rootfs.clone();
+    sandbox.tmp_ready_bytes = vec![u64::from(limits::EPHEMERAL_STORAGE_DEFAULT_MIB) << 20];
+    let sandboxes = Sandboxes::start(sandbox)?;
+    for note in &sandboxes.capabilities().notes {
+        tracing::warn!("{note}");
+    }
+    Ok(Arc::new(sandboxes))
+}
+
+async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Result<(), Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let durable = config.data != DataDir::Ephemeral;
+    let options = lambfold_package::Options { durable, ..Default::default() };
+    let trees = Trees::open(store.dir(), options)
+        .map_err(|source| Error::Trees { path: store.dir().to_owned(), source })?;
+    let trees = Arc::new(trees);
+    let logs = Logs::open(&store.dir().join("logs"), lambfold_logs::Options::default())?;
+    let options = lambfold_control::Options { strict: config.strict };
+    let control = Control::open(store.clone(), trees.clone(), clock.clone(), options).await?;
+
+    let root = match &config.rootfs {
+        Rootfs::Host => Path::new("/").to_owned(),
+        Rootfs::Dir(path) => path.clone(),
+    };
+    let launcher_config = LauncherConfig { clock: clock.clone(), root: Some(root) };
+    let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
+    let pool = Pool::new(Factory(launcher), PoolConfig::default());
+    let forgetful = Arc::downgrade(&pool);
+    control.on_gone(move |gone| {
+        if let Some(pool) = forgetful.upgrade() {
+            pool.forget(|version| version == gone.as_ref());
+        }
+    });
+    let invoker = Invoker::new(control.clone(), pool.clone(), store, clock);
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| Error::Listen { address: config.listen, source })?;
+    let address =
+        listener.local_addr().map_err(|source| Error::Listen { address: config.listen, source })?;
+    let gateway_config = lambfold_gateway::Config {
+        scope: Scope { account: config.account.clone(), region: config.region.clone() },
+        hosts: vec![config.listen.ip().to_string()],
+        limits: lambfold_gateway::Limits::default(),
+    };
+    let counted = pool.clone();
+    let gateway = Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), move || {
+        metrics(&counted.metrics())
+    });
+
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(lambfold_gateway::serve(listener, gateway.clone(), async {
+        let _ = stopped.await;
+    }));
+    let _ = writeln!(io::stderr(), "lambfold is ready at http://{address}/");
+
+    let mut signalled = async || {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+    };
+    signalled().await;
+    tracing::info!("draining: invocations in flight may finish; a second signal ends them");
+    gateway.set_ready(false);
+    invoker.stop();
+    let drained = async {
+        let _ = stop.send(());
+        pool.drain().await;
+        let _ = serving.await;
+    };
+    tokio::select! {
+        () = drained => (),
+        () = signalled() => tracing::warn!("ended by a second signal"),
+    }
+    logs.flush();
     Ok(())
+}
+
+fn metrics(pool: &lambfold_pool::Metrics) -> Vec<Metric> {
+    let metric = |name, help, value: u64| {
+        // counters far below 2^52: exact
+        #[allow(clippy::cast_precision_loss)]
+        let value = value as f64;
+        Metric { name, help, value }
+    };
+    vec![
+        metric(
+            "lambfold_environments",
+            "Execution environments that exist or are being created.",
+            pool.environments,
+        ),
+        metric(
+            "lambfold_environments_creating",
+            "Execution environments in creation or init.",
+            pool.creating,
+        ),
+        metric(
+            "lambfold_environments_busy",
+            "Execution environments in an invoke phase.",
+            pool.busy,
+        ),
+        metric(
+            "lambfold_environments_idle",
+            "Execution environments that wait for an event.",
+            pool.idle,
+        ),
+        metric(
+            "lambfold_concurrent_executions",
+            "Invocations accepted and not yet answered.",
+            pool.concurrent_executions,
+        ),
+        metric(
+            "lambfold_cold_starts_total",
+            "Invocations that were the first of their environment.",
+            pool.cold_starts,
+        ),
+        metric(
+            "lambfold_warm_starts_total",
+            "Invocations that found or awaited a used environment.",
+            pool.warm_starts,
+        ),
+        metric("lambfold_throttles_total", "Invocations refused for a limit.", pool.throttles),
+        metric(
+            "lambfold_environment_failures_total",
+            "Execution environments that could not be created.",
+            pool.creation_failures,
+        ),
+    ]
 }

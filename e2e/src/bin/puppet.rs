@@ -43,7 +43,9 @@ fn act(event: &Value, next: &Message, count: u64, api: &str) -> (&'static str, S
         "echo" => event.clone(),
         "count" => json!({ "count": count, "pid": std::process::id() }),
         "env" => std::env::vars().map(|(k, v)| (k, Value::String(v))).collect(),
-        "headers" => next.headers.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect(),
+        "headers" => {
+            next.headers.iter().map(|(k, v)| (k.clone(), Value::from(v.as_str()))).collect()
+        }
         "log" => {
             for line in 0..number("lines") {
                 if line % 2 == 0 {
@@ -93,15 +95,19 @@ fn act(event: &Value, next: &Message, count: u64, api: &str) -> (&'static str, S
             json!({ "left_ms": text.parse::<i128>().unwrap_or(0) - now as i128 })
         }
         "raise" => {
-            let body = json!({ "errorMessage": "as asked", "errorType": "Puppet.Raised", "extra": 1 });
+            let body =
+                json!({ "errorMessage": "as asked", "errorType": "Puppet.Raised", "extra": 1 });
             return ("error", body.to_string());
         }
         "exit" => std::process::exit(i32::try_from(number("code")).unwrap_or(1)),
         "abort" => std::process::abort(),
         "wrong-id" => {
-            let path = "/2018-06-01/runtime/invocation/00000000-0000-4000-8000-000000000000/response";
+            let path =
+                "/2018-06-01/runtime/invocation/00000000-0000-4000-8000-000000000000/response";
             match call(api, "POST", path, b"{}") {
-                Ok(answer) => json!({ "status": answer.status, "body": String::from_utf8_lossy(&answer.body) }),
+                Ok(answer) => {
+                    json!({ "status": answer.status, "body": String::from_utf8_lossy(&answer.body) })
+                }
                 Err(error) => json!({ "error": error.to_string() }),
             }
         }

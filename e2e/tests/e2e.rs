@@ -1,0 +1,12 @@
+//! The end-to-end suite: one binary, a module an area.
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // tests: a failed unwrap is a failed test
+
+mod e2e {
+    mod clients;
+    mod crash;
+    mod harness;
+    mod labs;
+    mod limits;
+    mod parallel;
+    mod results;
+}
