@@ -28,6 +28,7 @@ pub(crate) enum Command {
     ///
     /// Every option can also be set by its environment variable, or by its name without the
     /// dashes as a key in lambfold.toml. A flag wins over the environment, that over the file.
+    /// LAMBFOLD_LOG says how much is logged: error, warn, info, debug or trace.
     Serve(Box<Serve>),
     /// Print the exports that make AWS tools talk to the server
     Env(Env),

@@ -19,8 +19,12 @@ use std::process::ExitCode;
 #[must_use]
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(output::report_panic));
-    let exit = std::panic::catch_unwind(run).unwrap_or(Exit::Bug);
-    ExitCode::from(exit.code())
+    ExitCode::from(guarded(run).code())
+}
+
+/// A panic is a bug, which has its own exit code.
+fn guarded(run: impl FnOnce() -> Exit + std::panic::UnwindSafe) -> Exit {
+    std::panic::catch_unwind(run).unwrap_or(Exit::Bug)
 }
 
 fn run() -> Exit {
@@ -38,5 +42,16 @@ fn run() -> Exit {
             output::report_failure(&failure);
             failure.exit()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_is_exit_code_255() {
+        assert_eq!(guarded(|| panic!("on purpose")).code(), 255);
+        assert_eq!(guarded(|| Exit::FunctionError).code(), 3);
     }
 }

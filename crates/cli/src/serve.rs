@@ -6,7 +6,8 @@ mod settings;
 use crate::args::Serve;
 use crate::failure::{Exit, Failure};
 use settings::{Settings, Source};
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// Read when it is there and no other file is named.
 const DEFAULT_FILE: &str = "lambfold.toml";
@@ -23,16 +24,26 @@ pub(crate) fn run(args: &Serve) -> Result<Exit, Failure> {
     })?;
     let settings = Settings::from_flags(args).or(environment)?.or(file)?;
     let config = settings.resolve(&variable)?;
-    lambfold_server::run(config).map_err(|error| Failure::from_error(&error))?;
+    lambfold_server::run(config).map_err(|error| explain(&error))?;
     Ok(Exit::Done)
 }
 
-fn read_file(args: &Serve, variable: Option<std::path::PathBuf>) -> Result<Settings, Failure> {
+fn explain(error: &lambfold_server::Error) -> Failure {
+    let failure = Failure::from_error(error);
+    match error {
+        lambfold_server::Error::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
+            failure.hint("is a server running there already? another port: --listen 127.0.0.1:9100")
+        }
+        _ => failure,
+    }
+}
+
+fn read_file(args: &Serve, variable: Option<PathBuf>) -> Result<Settings, Failure> {
     let named = args.config.clone().or(variable);
     let path = named.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     match std::fs::read_to_string(path) {
         Ok(text) => Settings::from_file(&text, Source::File(path.to_owned())),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => {
             Ok(Settings::default())
         }
         Err(error) => {
