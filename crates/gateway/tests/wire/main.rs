@@ -1,0 +1,12 @@
+//! The gateway over real TCP: raw bytes in, raw bytes out, above the real control plane, logs
+//! and invoker; only the environments are fakes.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod control;
+mod golden;
+mod hostile;
+mod invoke;
+mod logs;
+mod service;
+mod shapes;
