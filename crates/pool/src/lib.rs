@@ -8,11 +8,13 @@
 //! global lock. Forbidden here: Linux, files, HTTP, and the real clock (tokio's is used, which
 //! tests pause).
 
+mod flight;
 mod pool;
 mod relay;
 mod slot;
 
-pub use pool::{InFlight, Metrics, Pool, PoolConfig};
+pub use flight::InFlight;
+pub use pool::{Metrics, Pool, PoolConfig};
 
 use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;

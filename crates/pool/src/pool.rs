@@ -1,8 +1,9 @@
 //! The pool: finds the slot, begins phases, takes environments back, retires them.
 
+use crate::flight::{Answering, Creation, InFlight, Phase, Ticket};
 use crate::slot::{Demand, Key, Member, Slot, State, Waiter};
 use crate::{CreateError, Environment, EnvironmentFactory, PoolError, ThrottleReason, relay};
-use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd, limits};
+use lambfold_types::{FunctionVersion, Invocation, PhaseEnd, limits};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -68,16 +69,16 @@ pub struct Metrics {
 }
 
 #[derive(Default)]
-struct Counters {
+pub(crate) struct Counters {
     environments: AtomicU32,
     creating: AtomicU32,
     busy: AtomicU32,
-    concurrency: AtomicU32,
+    pub(crate) concurrency: AtomicU32,
     /// Accepted invocations whose phase is not over.
     active: AtomicUsize,
     cold_starts: AtomicU64,
     warm_starts: AtomicU64,
-    throttles: AtomicU64,
+    pub(crate) throttles: AtomicU64,
     creation_failures: AtomicU64,
     next_id: AtomicU64,
 }
@@ -87,119 +88,16 @@ type Locked<'a, F> = MutexGuard<'a, State<F>>;
 
 /// Places invocations on environments.
 pub struct Pool<F: EnvironmentFactory> {
-    factory: F,
+    pub(crate) factory: F,
     config: PoolConfig,
     shards: [Shard<F>; SHARDS],
     /// Out of the map, but with environments or waiters left.
     forgotten: Mutex<Vec<Weak<Slot<F>>>>,
     hasher: RandomState,
-    counters: Counters,
+    pub(crate) counters: Counters,
     draining: AtomicBool,
     quiet: Notify,
     runtime: Handle,
-}
-
-/// An accepted invocation.
-#[derive(Debug)]
-pub struct InFlight {
-    /// The result, as soon as it is known.
-    pub answer: oneshot::Receiver<Result<Answer, PoolError>>,
-    /// The end of the phase; its sender is dropped when the invocation never ran.
-    pub end: oneshot::Receiver<PhaseEnd>,
-}
-
-/// What an accepted invocation holds: its caller's channels and its part of the limits. Dropped
-/// without an answer, it tells the caller that the environment was lost.
-pub(crate) struct Ticket<F: EnvironmentFactory> {
-    pool: Arc<Pool<F>>,
-    answer: Option<oneshot::Sender<Result<Answer, PoolError>>>,
-    end: Option<oneshot::Sender<PhaseEnd>>,
-}
-
-impl<F: EnvironmentFactory> Ticket<F> {
-    fn answer(&mut self, result: Result<Answer, PoolError>) {
-        if let Some(sender) = self.answer.take() {
-            // The place is free before the caller knows, or its next request could be refused.
-            self.pool.counters.concurrency.fetch_sub(1, Ordering::SeqCst);
-            let _ = sender.send(result);
-        }
-    }
-
-    /// The invocation never began, or its environment is lost.
-    fn fail(mut self, error: PoolError) {
-        if matches!(error, PoolError::Throttled { .. }) {
-            self.pool.counters.throttles.fetch_add(1, Ordering::Relaxed);
-        }
-        self.answer(Err(error));
-        self.pool.inactive();
-    }
-}
-
-impl<F: EnvironmentFactory> Drop for Ticket<F> {
-    fn drop(&mut self) {
-        self.answer(Err(PoolError::Lost));
-    }
-}
-
-/// The phase of one invocation on one environment; exists until the phase is over. Dropped
-/// without an end, it counts as an end after which the environment cannot be used.
-struct Phase<F: EnvironmentFactory> {
-    pool: Arc<Pool<F>>,
-    slot: Arc<Slot<F>>,
-    member: Option<Arc<Member<F::Environment>>>,
-    end: Option<oneshot::Sender<PhaseEnd>>,
-}
-
-impl<F: EnvironmentFactory> Phase<F> {
-    fn end(&mut self, end: PhaseEnd) {
-        if let Some(member) = self.member.take() {
-            self.pool.release(&self.slot, member, end, self.end.take());
-        }
-    }
-}
-
-impl<F: EnvironmentFactory> Drop for Phase<F> {
-    fn drop(&mut self) {
-        self.end(PhaseEnd { reusable: false, log_tail: None });
-    }
-}
-
-/// A ticket on its way through `begin`; counts the environment as finishing once it answered.
-struct Answering<F: EnvironmentFactory> {
-    ticket: Ticket<F>,
-    slot: Arc<Slot<F>>,
-}
-
-impl<F: EnvironmentFactory> Answering<F> {
-    fn answer(&mut self, result: Result<Answer, PoolError>) {
-        if self.ticket.answer.is_some() {
-            self.slot.finishing.fetch_add(1, Ordering::SeqCst);
-            self.ticket.answer(result);
-        }
-    }
-}
-
-impl<F: EnvironmentFactory> Drop for Answering<F> {
-    fn drop(&mut self) {
-        self.answer(Err(PoolError::Lost));
-    }
-}
-
-/// A creation under way; dropped without a result (a panic, a runtime that ends), it failed.
-struct Creation<F: EnvironmentFactory> {
-    pool: Arc<Pool<F>>,
-    slot: Arc<Slot<F>>,
-    done: bool,
-}
-
-impl<F: EnvironmentFactory> Drop for Creation<F> {
-    fn drop(&mut self) {
-        if !self.done {
-            let function = self.slot.version.name.to_string();
-            let source = "the task that created it ended early".into();
-            self.pool.created(&self.slot, Err(CreateError { function, source }));
-        }
-    }
 }
 
 impl<F: EnvironmentFactory> Pool<F> {
@@ -232,11 +130,8 @@ impl<F: EnvironmentFactory> Pool<F> {
         version: Arc<FunctionVersion>,
         invocation: Invocation,
     ) -> Result<InFlight, PoolError> {
-        let (answer_sender, answer) = oneshot::channel();
-        let (end_sender, end) = oneshot::channel();
         self.admit()?;
-        let ticket =
-            Ticket { pool: Arc::clone(self), answer: Some(answer_sender), end: Some(end_sender) };
+        let (ticket, in_flight) = Ticket::new(Arc::clone(self));
         let waiter = Waiter { since: Instant::now(), invocation, ticket };
         let key = Key(version);
         loop {
@@ -253,7 +148,7 @@ impl<F: EnvironmentFactory> Pool<F> {
                 state.waiters.push_back(waiter);
                 self.supply(&slot, state);
             }
-            return Ok(InFlight { answer, end });
+            return Ok(in_flight);
         }
     }
 
@@ -364,7 +259,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         Ok(())
     }
 
-    fn inactive(&self) {
+    pub(crate) fn inactive(&self) {
         if self.counters.active.fetch_sub(1, Ordering::SeqCst) == 1
             && self.draining.load(Ordering::SeqCst)
         {
@@ -392,13 +287,8 @@ impl<F: EnvironmentFactory> Pool<F> {
         self.counters.busy.fetch_add(1, Ordering::Relaxed);
         let Waiter { invocation, mut ticket, .. } = waiter;
         let environment = Arc::clone(&member.environment);
-        let mut phase = Phase {
-            pool: Arc::clone(self),
-            slot: Arc::clone(slot),
-            member: Some(member),
-            end: ticket.end.take(),
-        };
-        let mut answering = Answering { ticket, slot: Arc::clone(slot) };
+        let mut phase = Phase::new(Arc::clone(self), Arc::clone(slot), member, ticket.take_end());
+        let mut answering = Answering::new(ticket, Arc::clone(slot));
         environment.begin(
             invocation,
             Box::new(move |answer| answering.answer(Ok(answer))),
@@ -407,7 +297,7 @@ impl<F: EnvironmentFactory> Pool<F> {
     }
 
     /// A phase is over: the environment serves the next waiter, or becomes idle, or goes.
-    fn release(
+    pub(crate) fn release(
         self: &Arc<Self>,
         slot: &Arc<Slot<F>>,
         member: Arc<Member<F::Environment>>,
@@ -480,13 +370,8 @@ impl<F: EnvironmentFactory> Pool<F> {
             return;
         }
         self.counters.creating.fetch_add(1, Ordering::Relaxed);
-        let mut creation = Creation { pool: Arc::clone(self), slot: Arc::clone(slot), done: false };
-        self.runtime.spawn(async move {
-            let version = Arc::clone(&creation.slot.version);
-            let result = creation.pool.factory.create(version).await;
-            creation.done = true;
-            creation.pool.created(&creation.slot, result);
-        });
+        let creation = Creation::new(Arc::clone(self), Arc::clone(slot));
+        self.runtime.spawn(creation.run());
     }
 
     /// Counts one more environment, if need be in the place of an idle one.
@@ -529,7 +414,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         true
     }
 
-    fn created(
+    pub(crate) fn created(
         self: &Arc<Self>,
         slot: &Arc<Slot<F>>,
         result: Result<Arc<F::Environment>, CreateError>,

@@ -1,6 +1,6 @@
 //! What the pool knows of one revision, and the decisions that need its lock.
 
-use crate::pool::Ticket;
+use crate::flight::Ticket;
 use lambfold_types::{FunctionVersion, Invocation};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{Hash, Hasher};
