@@ -23,6 +23,8 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
     let mut config = Config::new(format!("doctor-{}", std::process::id()), folder.path());
     config.rootfs = rootfs;
     let mut checks: Vec<Check> = probe(config).into_iter().map(Check::of_step).collect();
+    // Nothing tried is nothing proven.
+    assert!(!checks.is_empty(), "the sandbox's probe reports no step");
     checks.extend(programs::missing(&root).into_iter().map(Check::of_missing));
     if checks.iter().all(|check| check.group != Group::Program) {
         checks.push(Check::all_programs());
