@@ -1,6 +1,6 @@
 //! Placement and concurrency: which execution environment runs an invocation.
 //!
-//! In flow invocations of a [`FunctionVersion`](lambfold_types::FunctionVersion); out flow
+//! In flow invocations of a [`FunctionVersion`]; out flow
 //! answers. Environments are made by an [`EnvironmentFactory`] and reused by invocations of the
 //! same revision only, one event at a time, the most recently used first.
 //!
