@@ -108,7 +108,7 @@ impl Core {
                 *next = Some(invoke);
             }
             Phase::Init(_) | Phase::Invoke(_) | Phase::Reset(_) | Phase::Gone => {
-                close(invoke, &Fault::Sandbox, None, false, fx);
+                close(*invoke, &Fault::Sandbox, None, false, fx);
             }
         }
     }
@@ -237,12 +237,12 @@ impl Core {
             Over::Idle { next: Some(mut invoke) } => {
                 match std::mem::replace(&mut invoke.stage, Stage::Run) {
                     Stage::Init { event, .. } => self.begin_cold(ctx, invoke, *event, fx),
-                    Stage::Run => close(invoke, &Fault::Sandbox, None, true, fx),
+                    Stage::Run => close(*invoke, &Fault::Sandbox, None, true, fx),
                 }
             }
             Over::Invoke { invoke, fault, end } => {
                 let tail = self.log_end(ctx, &invoke, end, Some(&fault));
-                close(invoke, &fault, tail, true, fx);
+                close(*invoke, &fault, tail, true, fx);
             }
         }
     }
@@ -260,14 +260,14 @@ impl Core {
             }
             Phase::Invoke(invoke) => {
                 let tail = self.log_end(ctx, &invoke, end, Some(&Fault::Sandbox));
-                close(invoke, &Fault::Sandbox, tail, false, fx);
+                close(*invoke, &Fault::Sandbox, tail, false, fx);
             }
             Phase::Reset(Over::Invoke { invoke, fault, end }) => {
                 let tail = self.log_end(ctx, &invoke, end, Some(&fault));
-                close(invoke, &fault, tail, false, fx);
+                close(*invoke, &fault, tail, false, fx);
             }
             Phase::Reset(Over::Idle { next: Some(invoke) }) => {
-                close(invoke, &Fault::Sandbox, None, false, fx);
+                close(*invoke, &Fault::Sandbox, None, false, fx);
             }
             Phase::Reset(Over::Idle { next: None }) | Phase::Idle | Phase::Cold | Phase::Gone => {}
         }
@@ -349,7 +349,7 @@ impl Core {
                 {
                     fx.answer = Some((answer, withheld));
                 }
-                close(invoke, &Fault::Sandbox, tail, true, fx);
+                close(*invoke, &Fault::Sandbox, tail, true, fx);
             }
             other => self.phase = other,
         }
@@ -461,7 +461,7 @@ impl Core {
 
 /// Ends an invocation; the answer of the fault is for a caller who has none yet.
 fn close(
-    mut invoke: Box<Invoke>,
+    mut invoke: Invoke,
     fault: &Fault,
     log_tail: Option<Vec<u8>>,
     reusable: bool,

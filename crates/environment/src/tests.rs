@@ -1,1 +1,9 @@
+//! Whole environments over a sandbox that is not one: its guests are tasks of this process that
+//! speak HTTP over loopback, and time moves only when a test says so.
 
+pub(crate) mod fixture;
+
+mod faults;
+mod init;
+mod invoke;
+mod random;

@@ -1,0 +1,161 @@
+#![allow(clippy::unwrap_used)]
+use super::fixture::*;
+use lambfold_sandbox::ExitStatus;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+
+/// What a runtime does, one after the other; the list goes on from process to process.
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Next,
+    /// Answers the last event, right or wrong.
+    Respond,
+    Fail,
+    /// Answers an id that is not current.
+    RespondToStranger,
+    Cut,
+    TooLarge,
+    BadMode,
+    InitError,
+    Print,
+    /// Lets time pass, beyond the timeout perhaps.
+    Sleep(u64),
+    Exit(i32),
+    Hang,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        12 => Just(Deed::Next),
+        12 => Just(Deed::Respond),
+        2 => Just(Deed::Fail),
+        1 => Just(Deed::RespondToStranger),
+        1 => Just(Deed::Cut),
+        1 => Just(Deed::TooLarge),
+        1 => Just(Deed::BadMode),
+        1 => Just(Deed::InitError),
+        2 => Just(Deed::Print),
+        1 => (0u64..4_000).prop_map(Deed::Sleep),
+        1 => (0..2).prop_map(Deed::Exit),
+        1 => Just(Deed::Hang),
+    ]
+}
+
+/// What the platform does between invocations.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Invoke,
+    /// The sandbox is lost in the middle of the invocation.
+    Lose,
+    Retire,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![20 => Just(Turn::Invoke), 1 => Just(Turn::Lose), 1 => Just(Turn::Retire)]
+}
+
+async fn act(mut guest: Guest, deeds: Arc<Mutex<VecDeque<Deed>>>) -> ExitStatus {
+    let mut id = RANDOM_ID.to_owned();
+    loop {
+        let deed = deeds.lock().unwrap().pop_front();
+        let path = format!("invocation/{id}/response");
+        // The runtime ignores every refusal: the worst client there is.
+        match deed {
+            Some(Deed::Next) => {
+                if let Some((200, head, _)) = guest.call("GET", "invocation/next", "", b"").await {
+                    let name = "Lambda-Runtime-Aws-Request-Id: ";
+                    id = head.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+                }
+            }
+            Some(Deed::Respond) => drop(guest.call("POST", &path, "", b"r").await),
+            Some(Deed::Fail) => {
+                let path = format!("invocation/{id}/error");
+                drop(guest.call("POST", &path, "", b"{}").await);
+            }
+            Some(Deed::RespondToStranger) => {
+                let path = format!("invocation/{RANDOM_ID}/response");
+                drop(guest.call("POST", &path, "", b"r").await);
+            }
+            Some(Deed::Cut) => guest.cut(&id).await,
+            Some(Deed::TooLarge) => {
+                drop(guest.call("POST", &path, "Content-Type: x\r\n", &vec![0; 6_291_557]).await);
+            }
+            Some(Deed::BadMode) => {
+                let mode = "Lambda-Runtime-Function-Response-Mode: odd\r\n";
+                drop(guest.call("POST", &path, mode, b"r").await);
+            }
+            Some(Deed::InitError) => drop(guest.call("POST", "init/error", "", b"{}").await),
+            Some(Deed::Print) => guest.print("some\noutput").await,
+            Some(Deed::Sleep(ms)) => {
+                tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            }
+            Some(Deed::Exit(code)) => return ExitStatus::Code(code),
+            Some(Deed::Hang) | None => return std::future::pending().await,
+        }
+    }
+}
+
+const RANDOM_ID: &str = "ffffffff-ffff-4fff-bfff-ffffffffffff";
+
+/// Waits with time passing.
+async fn pass<T>(waited: oneshot::Receiver<T>) -> Option<T> {
+    tokio::pin!(waited);
+    for _ in 0..200 {
+        tokio::select! {
+            biased;
+            result = &mut waited => return Some(result.expect("a callback was dropped uncalled")),
+            () = settle() => advance_ms(250).await,
+        }
+    }
+    None
+}
+
+/// Runs the turns and says how many invocations were finished.
+async fn play(deeds: Vec<Deed>, turns: Vec<Turn>) -> Result<(), TestCaseError> {
+    let deeds = Arc::new(Mutex::new(VecDeque::from(deeds)));
+    let lab = Lab::new(move |_, guest| act(guest, Arc::clone(&deeds)));
+    let (launched, launching) = oneshot::channel();
+    let (launcher, version) = (Arc::clone(&lab.launcher), Arc::clone(&lab.version));
+    tokio::spawn(async move { drop(launched.send(launcher.launch(version).await)) });
+    let environment = pass(launching).await.expect("the launch never ended").unwrap();
+    for turn in turns {
+        let mut pending = begin(&environment, "e");
+        match turn {
+            Turn::Invoke => {}
+            Turn::Lose => lab.world.lose(),
+            Turn::Retire => environment.retire(),
+        }
+        // The callbacks of the fixture panic when they are called twice.
+        let end = pass(std::mem::replace(&mut pending.end, oneshot::channel().1)).await;
+        let end = end.expect("the phase never ended");
+        prop_assert!(pending.answer.try_recv().is_ok(), "it ended before it was answered");
+        let log = lab.world.log();
+        let of_this =
+            |line: &str| log.matches(&format!("{line} RequestId: {}", pending.request_id)).count();
+        let counts = (of_this("START"), of_this("END"), of_this("REPORT"));
+        if end.reusable {
+            prop_assert_eq!(counts, (1, 1, 1));
+        } else {
+            prop_assert!(counts == (1, 1, 1) || counts == (0, 0, 0), "{:?}", counts);
+            lab.until(|| *lab.world.destroyed.lock().unwrap()).await;
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn every_invocation_has_one_answer_and_then_one_end(
+        deeds in prop::collection::vec(deed(), 0..40),
+        turns in prop::collection::vec(turn(), 1..8),
+    ) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(play(deeds, turns))?;
+    }
+}
