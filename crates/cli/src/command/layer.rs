@@ -33,7 +33,8 @@ pub(crate) fn publish(args: &LayerPublish) -> Result<Exit, Failure> {
 }
 
 pub(crate) fn import(args: &LayerImport) -> Result<Exit, Failure> {
-    let arn = LayerVersionArn::parse(&args.alias_arn).map_err(Failure::usage)?.to_string();
+    let layer = LayerVersionArn::parse(&args.alias_arn).map_err(Failure::usage)?;
+    let (arn, region) = (layer.to_string(), layer.scope.region.as_str());
     let file = std::fs::File::open(&args.file).map_err(|error| {
         Failure::failed(format!("could not read {}", args.file.display())).cause(&error)
     })?;
@@ -47,7 +48,12 @@ pub(crate) fn import(args: &LayerImport) -> Result<Exit, Failure> {
         Format::Json => output::json(&json!({"LayerVersionArn": arn}))?,
         Format::Text => {
             output::line(&arn)?;
-            output::talk("functions that name this layer version now get the imported content");
+            output::talk(&format!("functions in {region} that name it now get this content"));
+            if client.region() != region {
+                output::hint(&format!(
+                    "a function and its layers are in one region: use --region {region}, or AWS_REGION, for the function too"
+                ));
+            }
         }
     }
     Ok(Exit::Done)

@@ -121,6 +121,22 @@ fn a_zip_is_imported_under_a_foreign_arn_byte_by_byte() {
 }
 
 #[test]
+fn an_import_for_another_region_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("layer.zip");
+    std::fs::write(&path, "zip").unwrap();
+    let arn = "arn:aws:lambda:eu-central-1:873528684822:layer:php-84:21";
+    let import = ["layer", "import", path.to_str().unwrap(), "--alias-arn", arn];
+    let server = Scripted::new([Reply::json(201, json!({})), Reply::json(201, json!({}))]);
+    let ran = against(&server, &import);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, &*format!("{arn}\n")), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: a function and its layers"), "{}", ran.stderr);
+    let ran = against(&server, &[&import[..], &["--region", "eu-central-1"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!ran.stderr.contains("hint: "), "{}", ran.stderr);
+}
+
+#[test]
 fn a_hostile_zip_is_not_sent() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("f.zip");
