@@ -17,6 +17,8 @@ fn write(service: &Service, stream: &str, lines: std::ops::Range<u64>) {
     for line in lines {
         writer.push(NOW_MS + line, format!("line {line}\n").as_bytes());
     }
+    // The group is as old as the first stream that was written out.
+    service.logs.flush();
 }
 
 #[tokio::test]
