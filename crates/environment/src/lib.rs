@@ -19,6 +19,9 @@
 //! one uncontended lock; callbacks are called after unlocking. One task per environment keeps what
 //! is slow (deadlines, exits, resets), one more drains the guest's output.
 //!
+//! Not built: extensions, SnapStart, freezing between invocations (a runtime's background work
+//! goes on), and platform lines in JSON (they are text whatever the logging configuration says).
+//!
 //! Forbidden here: scheduling, HTTP status codes, and knowing the pool.
 
 mod context;

@@ -188,21 +188,32 @@ async fn a_response_that_is_cut_off_is_told_unless_the_runtime_died() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_fault_wins() {
-    // It dies at its deadline, too; the timeout came first.
-    let lab = Lab::new(|_, mut guest| async move {
-        guest.next().await;
-        tokio::time::sleep(std::time::Duration::from_millis(3_100)).await;
-        ExitStatus::Code(1)
+    // It hangs until its time is over, resists being killed, and exits then.
+    let exits = Arc::new(tokio::sync::Notify::new());
+    let exit = Arc::clone(&exits);
+    let lab = Lab::new(move |_, mut guest| {
+        let exit = Arc::clone(&exit);
+        async move {
+            guest.next().await;
+            exit.notified().await;
+            guest.print("bye\n").await;
+            ExitStatus::Code(1)
+        }
     });
     let environment = lab.launch().await;
-    let pending = begin(&environment, "");
+    *lab.world.unkillable.lock().unwrap() = true;
+    let mut pending = begin(&environment, "");
     settle().await;
-    advance_ms(3_200).await;
-    let finished = pending.finish().await;
-    let first = finished.payload.contains("Timedout");
-    assert!(first || finished.payload.contains("exit status 1"), "{}", finished.payload);
-    let fault = if first { "Status: timeout\n" } else { "Runtime.ExitError\n" };
-    assert!(finished.tail.ends_with(fault), "result and report agree: {}", finished.tail);
+    advance_ms(3_005).await;
+    let answer = (&mut pending.answer).await.unwrap();
+    assert!(answer.payload.starts_with(br#"{"errorType":"Sandbox.Timedout""#));
+    exits.notify_one();
+    lab.until(|| lab.world.log().ends_with("bye\n")).await;
+    settle().await;
+    advance_ms(2_005).await;
+    let tail = String::from_utf8(pending.end.await.unwrap().log_tail.unwrap()).unwrap();
+    assert!(tail.contains("bye\nEND RequestId"), "{tail}");
+    assert!(tail.ends_with("Status: timeout\n"), "{tail}");
 }
 
 #[tokio::test(start_paused = true)]
