@@ -64,13 +64,11 @@ impl Control {
         description: Option<String>,
     ) -> Result<FunctionConfiguration, ControlError> {
         let source = record.latest.fingerprint();
-        let last = was.published.last_key_value().map(|(number, last)| (*number, last.clone()));
-        let equal: Option<(u64, Arc<Published>)> =
-            last.filter(|(_, last)| last.record.source == source);
-        let new = match equal {
-            Some(_) => None,
+        let last = was.published.last_key_value();
+        let equal = last.filter(|(_, last)| last.record.source == source);
+        let (number, published) = match equal {
+            Some((number, equal)) => (*number, equal.record.clone()),
             None => {
-                record.published += 1;
                 let latest = &record.latest;
                 let version = VersionRecord {
                     description: description.unwrap_or_else(|| latest.description.clone()),
@@ -78,36 +76,34 @@ impl Control {
                     revision: uuid::Uuid::new_v4().to_string(),
                     ..latest.clone()
                 };
-                Some(PublishedRecord { version, source })
+                (record.published + 1, PublishedRecord { version, source })
             }
         };
+        let new = equal.is_none();
+        if new {
+            record.published = number;
+        }
         let mut writes = Vec::new();
         if record != was.record {
             let key = key::function(scope, name);
             writes.push(put(key, &record, Expected::Revision(was.stored)));
         }
-        if let Some(new) = &new {
-            writes.push(put(key::version(scope, name, record.published), new, Expected::Absent));
+        if new {
+            writes.push(put(key::version(scope, name, number), &published, Expected::Absent));
         }
         let revisions = self.0.store.commit(writes).await?;
         let stored = revisions.first().copied().unwrap_or(was.stored);
         let replaced = record.latest.revision != was.record.latest.revision;
-        let number = record.published;
+        let answer = view(scope, name, number, &published.version);
         let mut entry = Function::new(scope, name, record, stored);
         if !replaced {
             entry.latest = was.latest.clone();
         }
         entry.published.clone_from(&was.published);
-        let answer = match (new, equal) {
-            (Some(new), _) => {
-                let answer = view(scope, name, number, &new.version);
-                let new = Published::new(scope, name, number, new, stored);
-                entry.published.insert(number, Arc::new(new));
-                answer
-            }
-            (None, Some((number, equal))) => view(scope, name, number, &equal.record.version),
-            (None, None) => return Err(ControlError::Interrupted),
-        };
+        if new {
+            let published = Published::new(scope, name, number, published, stored);
+            entry.published.insert(number, Arc::new(published));
+        }
         self.change(scope, |region| {
             region.functions.insert(name.clone(), Arc::new(entry));
         });
