@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// Largest head of a request, bytes; beyond it the answer is 431. The buffer of a connection
+/// Largest head of a request, bytes; beyond it the answer is 431, at the latest at twice the size,
+/// since what one read brings is still looked at. The buffer of a connection
 /// grows to it.
 const HEAD_BYTES: usize = 128 * 1024;
 /// Most headers of a request; beyond it the answer is 431.
