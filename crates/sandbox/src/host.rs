@@ -1,117 +1,530 @@
-//! The caller's side.
+//! The caller's side: a thread that keeps a spawner running and hands out what it makes.
+
+mod probe;
+mod sandbox;
+pub(crate) mod sweep;
+
+use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+
+pub use probe::probe;
+pub use sandbox::Sandbox;
+pub use sweep::sweep;
 
 use crate::capabilities::Capabilities;
-use crate::spec::{Command, Config, CreateError, Event, ProcessId, Spec, StartError};
-use crate::step::{StepReport, StepTiming};
+use crate::spawner;
+use crate::spec::{Config, CreateError, Rootfs, Spec, StartError, Victim};
+use crate::step::Step;
+use crate::template::BIND_TARGETS;
+use crate::wire::{self, FromSpawner, Received, Receiver, ToSpawner};
+
+/// Between two attempts to replace a spawner that died.
+const RETRY: Duration = Duration::from_millis(200);
+const NAME_MAX_BYTES: usize = 64;
+/// `HOST_NAME_MAX` of Linux.
+const HOSTNAME_MAX_BYTES: usize = 64;
+const LISTENERS_MAX: usize = 16;
 
 /// First statement of every `main`: never returns when this process is the spawner.
-pub fn dispatch() {}
+pub fn dispatch() {
+    let role = std::env::args_os().next();
+    if role.is_some_and(|role| role == spawner::ROLE) {
+        std::process::exit(spawner::main());
+    }
+}
 
 /// Whether this process is root (effective user id 0).
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Removes what an earlier run of this owner left: processes, control groups, files.
-pub fn sweep(owner: &str, work_dir: &Path) -> io::Result<()> {
-    let _ = (owner, work_dir);
-    Ok(())
+type Done = Box<dyn FnOnce(Result<Sandbox, CreateError>) + Send>;
+
+struct Pending {
+    id: String,
+    control: OwnedFd,
+    output: OwnedFd,
+    done: Done,
 }
 
-/// Performs every step once and says what holds; for `doctor`.
-pub fn probe(config: Config) -> Vec<StepReport> {
-    let _ = config;
-    Vec::new()
+/// A message that the socket had no room for.
+struct Unsent {
+    bytes: Vec<u8>,
+    fds: Vec<OwnedFd>,
 }
 
-/// Makes sandboxes.
-#[derive(Debug)]
+#[derive(Default)]
+struct State {
+    /// `None` while there is no spawner.
+    socket: Option<Arc<OwnedFd>>,
+    spawner_pid: u32,
+    pending: HashMap<u64, Pending>,
+    unsent: VecDeque<Unsent>,
+    next_ticket: u64,
+    stopping: bool,
+}
+
+/// What [`Sandboxes`], each [`Sandbox`] and the thread share.
+struct Shared {
+    config: Config,
+    state: Mutex<State>,
+    /// Wakes the thread.
+    wake: OwnedFd,
+    capabilities: OnceLock<Capabilities>,
+}
+
+/// Makes sandboxes. Dropping it destroys them all and waits until they are gone.
 pub struct Sandboxes {
-    capabilities: Capabilities,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Sandboxes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandboxes").field("owner", &self.shared.config.owner).finish()
+    }
 }
 
 impl Sandboxes {
-    /// Sweeps, starts the spawner, and returns when it is ready.
-    pub fn start(config: Config) -> Result<Sandboxes, StartError> {
-        let _ = config;
-        Err(StartError::Died)
+    /// Sweeps what an earlier run left, starts the spawner, and returns when it is ready.
+    pub fn start(mut config: Config) -> Result<Sandboxes, StartError> {
+        fault_of_environment(&mut config)?;
+        check_config(&config)?;
+        let execute = |source| StartError::Execute { program: program(&config), source };
+        sweep(&config.owner, &config.work_dir).map_err(execute)?;
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|e| execute(e.into()))?;
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            state: Mutex::default(),
+            wake,
+            capabilities: OnceLock::new(),
+        });
+        let (started, result) = mpsc::channel();
+        let for_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("sandboxes".to_owned())
+            .spawn(move || keep(&for_thread, &started))
+            .map_err(execute)?;
+        let sandboxes = Sandboxes { shared, thread: Some(thread) };
+        result.recv().unwrap_or(Err(StartError::Died))?;
+        Ok(sandboxes)
     }
 
     /// What sandboxes made here have.
     pub fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+        // Set before `start` returned.
+        self.shared.capabilities.get_or_init(|| unreachable!("a started spawner has reported"))
     }
 
-    /// Makes a sandbox; `done` is called once, on a thread of this crate: it must not block.
+    /// Process id of the spawner, for those who watch it; 0 while it is being replaced.
+    pub fn spawner_pid(&self) -> u32 {
+        self.shared.lock().spawner_pid
+    }
+
+    /// Makes a sandbox; `done` is called once, mostly on a thread of this crate: it must not block.
     pub fn create(
         &self,
         spec: Spec,
         done: impl FnOnce(Result<Sandbox, CreateError>) + Send + 'static,
     ) {
-        done(Err(CreateError::SpawnerGone { id: spec.id }));
+        let id = spec.id.clone();
+        if let Err((done, error)) = self.try_create(spec, Box::new(done)) {
+            done(Err(match error {
+                Refused::Field(field, reason) => CreateError::Invalid { field, reason },
+                Refused::Gone => CreateError::SpawnerGone { id },
+                Refused::System(e) => {
+                    CreateError::Request { id, errno: e.raw_os_error().unwrap_or(libc::EIO) }
+                }
+            }));
+        }
+    }
+
+    fn try_create(&self, spec: Spec, done: Done) -> Result<(), (Done, Refused)> {
+        if let Err((field, reason)) = check_spec(&spec) {
+            return Err((done, Refused::Field(field, reason)));
+        }
+        let id = spec.id.clone();
+        let made = (|| {
+            let (control, theirs) = wire::pair()?;
+            let (output, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            rustix::io::ioctl_fionbio(&output, true)?;
+            Ok((control, theirs, output, write))
+        })();
+        let (control, theirs, output, write) = match made {
+            Ok(made) => made,
+            Err(e) => return Err((done, Refused::System(e))),
+        };
+        let mut state = self.shared.lock();
+        let Some(socket) = state.socket.clone() else { return Err((done, Refused::Gone)) };
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        let bytes = match serde_json::to_vec(&ToSpawner::Create { ticket, spec: Box::new(spec) }) {
+            Ok(bytes) => bytes,
+            Err(e) => return Err((done, Refused::System(e.into()))),
+        };
+        let message = Unsent { bytes, fds: vec![theirs, write] };
+        if let Err(e) = state.send(&socket, message, &self.shared.wake) {
+            return Err((done, Refused::System(e)));
+        }
+        state.pending.insert(ticket, Pending { id, control, output, done });
+        Ok(())
     }
 }
 
-/// A living sandbox; dropping it destroys it.
-#[derive(Debug)]
-pub struct Sandbox {
-    /// Listening sockets of the inside, in the order of [`Spec::listeners`]; nonblocking.
-    pub listeners: Vec<TcpListener>,
-    /// Read end of the one pipe that is stdout and stderr of every guest; nonblocking.
-    pub output: OwnedFd,
-    control: OwnedFd,
-    timings: Vec<StepTiming>,
+enum Refused {
+    Field(&'static str, String),
+    Gone,
+    System(io::Error),
 }
 
-impl Sandbox {
-    /// Readable when [`Sandbox::try_event`] has something to say.
-    pub fn event_fd(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
-    }
-    /// The next event, if there is one; never blocks. After [`Event::Gone`], `Gone` again.
-    pub fn try_event(&self) -> io::Result<Option<Event>> {
-        Ok(Some(Event::Gone))
-    }
-    /// Starts a program; what came of it arrives as an [`Event`].
-    pub fn spawn(&self, command: Command) -> io::Result<ProcessId> {
-        let _ = command;
-        Err(io::Error::from(io::ErrorKind::NotConnected))
-    }
-    /// Sends a signal to a process that was started by [`Sandbox::spawn`] (not to its children).
-    pub fn signal(&self, process: ProcessId, signal: i32) -> io::Result<()> {
-        let _ = (process, signal);
-        Err(io::Error::from(io::ErrorKind::NotConnected))
-    }
-    /// Kills everything but pid 1, frozen or not; `/tmp` is kept. Answered by
-    /// [`Event::GuestsKilled`].
-    pub fn kill_guests(&self) -> io::Result<()> {
-        Err(io::Error::from(io::ErrorKind::NotConnected))
-    }
-    /// Stops every guest from running.
-    pub fn freeze(&self) -> io::Result<()> {
-        Err(io::Error::from(io::ErrorKind::NotConnected))
-    }
-    /// Lets the guests run again.
-    pub fn thaw(&self) -> io::Result<()> {
-        Err(io::Error::from(io::ErrorKind::NotConnected))
-    }
-    /// Most memory that the guests held together since the last reset; `None` where it is not
-    /// counted.
-    pub fn memory_peak_bytes(&self) -> Option<u64> {
-        None
-    }
-    /// Lets the peak start again from what is held now.
-    pub fn reset_memory_peak(&self) {}
-    /// Guests killed because the memory limit was reached; `None` where it is not counted.
-    pub fn oom_kills(&self) -> Option<u64> {
-        None
-    }
-    /// How long each setup step took.
-    pub fn timings(&self) -> &[StepTiming] {
-        &self.timings
+impl Drop for Sandboxes {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
     }
 }
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Asks the spawner to kill a sandbox. When there is no spawner, the sandbox is dead.
+    fn destroy(&self, ticket: u64) {
+        let mut state = self.lock();
+        let Some(socket) = state.socket.clone() else { return };
+        if let Ok(bytes) = serde_json::to_vec(&ToSpawner::Destroy { ticket }) {
+            let _ = state.send(&socket, Unsent { bytes, fds: Vec::new() }, &self.wake);
+        }
+    }
+}
+
+impl State {
+    /// Sends now if that is possible without waiting, else leaves it to the thread.
+    fn send(&mut self, socket: &OwnedFd, message: Unsent, wake: &OwnedFd) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            match message.send(socket) {
+                Err(e) if later(&e) => {}
+                other => return other,
+            }
+        }
+        self.unsent.push_back(message);
+        let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+        Ok(())
+    }
+}
+
+/// Whether sending is a matter of waiting: a full queue, or too many descriptors under way.
+fn later(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::WouldBlock || e.raw_os_error() == Some(libc::ETOOMANYREFS)
+}
+
+impl Unsent {
+    fn send(&self, socket: &OwnedFd) -> io::Result<()> {
+        let fds: Vec<_> = self.fds.iter().map(AsFd::as_fd).collect();
+        wire::send_bytes(socket.as_fd(), &self.bytes, &fds, false)
+    }
+}
+
+fn program(config: &Config) -> PathBuf {
+    // The very file that runs, even when an update has replaced it under its name.
+    config.program.clone().unwrap_or_else(|| "/proc/self/exe".into())
+}
+
+/// Starts a spawner and waits for its answer.
+fn start_spawner(shared: &Shared) -> Result<(OwnedFd, Child, Capabilities), StartError> {
+    let program = program(&shared.config);
+    let (ours, theirs) =
+        wire::pair().map_err(|source| StartError::Execute { program: program.clone(), source })?;
+    let mut child = Command::new(&program)
+        .arg0(spawner::ROLE)
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(|source| StartError::Execute { program, source })?;
+    let answer =
+        wire::send(ours.as_fd(), &ToSpawner::Start(Box::new(shared.config.clone())), &[], true)
+            .and_then(|()| Receiver::new().receive(&ours, true));
+    match answer {
+        Ok(Received::Message(FromSpawner::Ready(capabilities), _)) => {
+            Ok((ours, child, *capabilities))
+        }
+        other => {
+            drop(ours);
+            let _ = child.wait();
+            match other {
+                Ok(Received::Message(FromSpawner::StartFailed(error), _)) => {
+                    Err(StartError::Step(error))
+                }
+                _ => Err(StartError::Died),
+            }
+        }
+    }
+}
+
+/// The thread: one spawner after the other, until the end.
+fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), StartError>>) {
+    let mut first = true;
+    loop {
+        let attempt = Instant::now();
+        match start_spawner(shared) {
+            Ok((socket, mut child, capabilities)) => {
+                let socket = Arc::new(socket);
+                let _ = shared.capabilities.set(capabilities);
+                {
+                    let mut state = shared.lock();
+                    state.socket = Some(Arc::clone(&socket));
+                    state.spawner_pid = child.id();
+                }
+                if first {
+                    let _ = started.send(Ok(()));
+                }
+                serve(shared, &socket);
+                let failed = {
+                    let mut state = shared.lock();
+                    state.socket = None;
+                    state.spawner_pid = 0;
+                    state.unsent.clear();
+                    std::mem::take(&mut state.pending)
+                };
+                // The last end of the socket: an orderly spawner kills its sandboxes and ends.
+                drop(socket);
+                for (_, pending) in failed {
+                    (pending.done)(Err(CreateError::SpawnerGone { id: pending.id }));
+                }
+                let _ = child.wait();
+            }
+            Err(error) if first => {
+                let _ = started.send(Err(error));
+                return;
+            }
+            Err(_) => {}
+        }
+        first = false;
+        // What a killed one left must not be in the way of the next one, or stay at the end.
+        let _ = sweep(&shared.config.owner, &shared.config.work_dir);
+        if shared.lock().stopping {
+            return;
+        }
+        if attempt.elapsed() < RETRY {
+            let wait = Timespec { tv_sec: 0, tv_nsec: RETRY.subsec_nanos().into() };
+            let _ =
+                rustix::event::poll(&mut [PollFd::new(&shared.wake, PollFlags::IN)], Some(&wait));
+        }
+    }
+}
+
+/// Handles one spawner's messages until it is gone or everything stops.
+fn serve(shared: &Arc<Shared>, socket: &OwnedFd) {
+    let mut receiver = Receiver::new();
+    loop {
+        let (stopping, unsent) = {
+            let state = shared.lock();
+            (state.stopping, !state.unsent.is_empty())
+        };
+        if stopping {
+            return;
+        }
+        let events = if unsent { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut polls = [PollFd::new(socket, events), PollFd::new(&shared.wake, PollFlags::IN)];
+        match rustix::event::poll(&mut polls, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        let (from_socket, woken) = (polls[0].revents(), !polls[1].revents().is_empty());
+        if woken {
+            let _ = rustix::io::read(&shared.wake, &mut [0u8; 8]);
+        }
+        if from_socket.contains(PollFlags::OUT) && !flush(shared, socket) {
+            return;
+        }
+        if from_socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            loop {
+                match receiver.receive(socket, false) {
+                    Ok(Received::Message(message, fds)) => handle(shared, message, fds),
+                    Ok(Received::Nothing) => break,
+                    Ok(Received::End) | Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+/// Sends what waits; `false` when the spawner cannot be talked to.
+fn flush(shared: &Shared, socket: &OwnedFd) -> bool {
+    let mut state = shared.lock();
+    while let Some(message) = state.unsent.front() {
+        match message.send(socket) {
+            Ok(()) => {
+                state.unsent.pop_front();
+            }
+            Err(e) if later(&e) => return true,
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn handle(shared: &Arc<Shared>, message: FromSpawner, fds: Vec<OwnedFd>) {
+    match message {
+        FromSpawner::Created { ticket, timings, listeners, files } => {
+            let pending = shared.lock().pending.remove(&ticket);
+            if let Some(Pending { id, control, output, done }) = pending {
+                let made =
+                    sandbox::Made { id, ticket, control, output, timings, listeners, files, fds };
+                done(Sandbox::new(Arc::clone(shared), made));
+            }
+        }
+        FromSpawner::Failed { ticket, error } => {
+            fail(shared, ticket, |id| CreateError::Step { id, source: error });
+        }
+        FromSpawner::Reaped { ticket, status } => {
+            fail(shared, ticket, |id| CreateError::Died { id, status });
+        }
+        FromSpawner::Fault(victim) => fault(shared, victim),
+        FromSpawner::Ready(_) | FromSpawner::StartFailed(_) => {}
+    }
+}
+
+fn fail(shared: &Shared, ticket: u64, error: impl FnOnce(String) -> CreateError) {
+    let pending = shared.lock().pending.remove(&ticket);
+    if let Some(pending) = pending {
+        (pending.done)(Err(error(pending.id)));
+    }
+}
+
+/// A fault point asks for a death that only this process can bring.
+fn fault(shared: &Shared, victim: Victim) {
+    let pid = match victim {
+        Victim::Host => std::process::id(),
+        Victim::Spawner => shared.lock().spawner_pid,
+        Victim::Init => return,
+    };
+    if let Some(pid) = rustix::process::Pid::from_raw(pid as i32) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// `LAMBFOLD_SANDBOX_FAULT=<init|spawner|host>:<step>` sets the fault of builds that have them.
+fn fault_of_environment(config: &mut Config) -> Result<(), StartError> {
+    const NAME: &str = "LAMBFOLD_SANDBOX_FAULT";
+    let allowed = cfg!(any(debug_assertions, feature = "faults"));
+    if let (Ok(text), true) = (std::env::var(NAME), allowed) {
+        config.fault = Some(parse_fault(&text).ok_or_else(|| StartError::Invalid {
+            field: NAME,
+            reason: format!("is not <init|spawner|host>:<step>: {text:?}"),
+        })?);
+    }
+    if config.fault.is_some() && !allowed {
+        let reason = "needs a debug build or the feature faults".to_owned();
+        return Err(StartError::Invalid { field: "fault", reason });
+    }
+    Ok(())
+}
+
+fn parse_fault(text: &str) -> Option<crate::spec::Fault> {
+    let (victim, step) = text.split_once(':')?;
+    let victim = match victim {
+        "init" => Victim::Init,
+        "spawner" => Victim::Spawner,
+        "host" => Victim::Host,
+        _ => return None,
+    };
+    let step = *Step::ALL.iter().find(|s| s.name() == step)?;
+    Some(crate::spec::Fault { step, victim })
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    let right = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    if name.is_empty() || name.len() > NAME_MAX_BYTES {
+        return Err(format!("must have 1 to {NAME_MAX_BYTES} bytes, has {}", name.len()));
+    }
+    if !name.bytes().all(right) || name.starts_with('.') {
+        return Err(format!("may hold A-Z a-z 0-9 _ . - only and not begin with a dot: {name:?}"));
+    }
+    Ok(())
+}
+
+fn check_config(config: &Config) -> Result<(), StartError> {
+    let invalid = |field, reason| Err(StartError::Invalid { field, reason });
+    if let Err(reason) = check_name(&config.owner) {
+        return invalid("owner", reason);
+    }
+    if !config.work_dir.is_absolute() {
+        return invalid("work_dir", "must be an absolute path".to_owned());
+    }
+    if let Rootfs::Dir(dir) = &config.rootfs
+        && (!dir.is_absolute() || !dir.is_dir())
+    {
+        return invalid("rootfs", format!("{} is no directory (absolute path)", dir.display()));
+    }
+    if config.user.uid == 0 || config.user.gid == 0 {
+        return invalid("user", "must not have id 0".to_owned());
+    }
+    if let Err(reason) = check_name(&config.user.name) {
+        return invalid("user", reason);
+    }
+    for (_, name) in &config.hosts {
+        if let Err(reason) = check_name(name) {
+            return invalid("hosts", reason);
+        }
+    }
+    Ok(())
+}
+
+fn check_spec(spec: &Spec) -> Result<(), (&'static str, String)> {
+    check_name(&spec.id).map_err(|reason| ("id", reason))?;
+    for (n, bind) in spec.binds.iter().enumerate() {
+        if !bind.source.is_absolute() {
+            return Err(("binds", format!("source {} is not absolute", bind.source.display())));
+        }
+        if !BIND_TARGETS.contains(&bind.target.as_str()) {
+            return Err(("binds", format!("target {:?} is none of {BIND_TARGETS:?}", bind.target)));
+        }
+        if spec.binds[..n].iter().any(|b| b.target == bind.target) {
+            return Err(("binds", format!("target {:?} is named twice", bind.target)));
+        }
+    }
+    if spec.tmp_bytes == 0 {
+        return Err(("tmp_bytes", "must not be 0".to_owned()));
+    }
+    if spec.cpu_weight > 10_000 {
+        return Err(("cpu_weight", format!("must be at most 10000, is {}", spec.cpu_weight)));
+    }
+    if spec.listeners.len() > LISTENERS_MAX {
+        return Err((
+            "listeners",
+            format!("at most {LISTENERS_MAX}, are {}", spec.listeners.len()),
+        ));
+    }
+    if spec.hostname.len() > HOSTNAME_MAX_BYTES || spec.hostname.contains('\0') {
+        return Err(("hostname", format!("at most {HOSTNAME_MAX_BYTES} bytes without zero")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "host/tests.rs"]
+mod tests;

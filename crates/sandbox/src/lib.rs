@@ -12,9 +12,22 @@
 //! are cloned from a helper process, the *spawner*, which is this very program started again.
 
 mod capabilities;
+mod cgroup;
 mod host;
+mod ids;
+mod init;
+mod mount;
+mod netlink;
+mod programs;
+mod seccomp;
+mod spawner;
 mod spec;
 mod step;
+#[allow(unsafe_code)]
+mod sys;
+mod template;
+mod tmp;
+mod wire;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, ShellView, TmpMode};
 pub use host::{Sandbox, Sandboxes, dispatch, is_root, probe, sweep};

@@ -1,9 +1,16 @@
 //! The ordered, named steps of making a sandbox.
 
 use std::fmt;
-use std::time::Duration;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
+
+use crate::spec::{Fault, Victim};
+use crate::sys;
+use crate::wire::{self, FromSpawner};
 
 macro_rules! steps {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
@@ -99,6 +106,80 @@ pub struct StepError {
     pub what: String,
     /// The kernel's reason.
     pub errno: i32,
+}
+
+impl StepError {
+    pub(crate) fn new(step: Step, what: impl Into<String>, error: &io::Error) -> StepError {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        StepError { step, what: what.into(), errno }
+    }
+}
+
+/// Runs steps in order: measures them, names the one that fails, and stops at a fault point.
+#[derive(Debug)]
+pub(crate) struct Runner<'a> {
+    timings: Vec<StepTiming>,
+    fault: Option<Fault>,
+    reply: &'a OwnedFd,
+    spawner: &'a OwnedFd,
+    place: Place,
+}
+
+/// The process that runs steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The spawner.
+    Spawner,
+    /// A sandbox's pid 1.
+    Init,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(
+        timings: Vec<StepTiming>,
+        fault: Option<Fault>,
+        reply: &'a OwnedFd,
+        spawner: &'a OwnedFd,
+        place: Place,
+    ) -> Runner<'a> {
+        Runner { timings, fault, reply, spawner, place }
+    }
+
+    pub(crate) fn run<T>(
+        &mut self,
+        step: Step,
+        what: &str,
+        action: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T, StepError> {
+        self.point(step);
+        let start = Instant::now();
+        let outcome = action().map_err(|e| StepError::new(step, what, &e));
+        self.timings.push(StepTiming { step, took: start.elapsed() });
+        outcome
+    }
+
+    pub(crate) fn take_timings(&mut self) -> Vec<StepTiming> {
+        std::mem::take(&mut self.timings)
+    }
+
+    /// Kills the victim if this is the fault's step. After the host's death everything goes on by
+    /// itself, as it would if the death had come by chance at this moment.
+    pub(crate) fn point(&self, step: Step) {
+        let Some(fault) = self.fault.filter(|fault| fault.step == step) else { return };
+        match (fault.victim, self.place) {
+            (Victim::Init, Place::Init) | (Victim::Spawner, Place::Spawner) => sys::exit(137),
+            (Victim::Init, Place::Spawner) => return,
+            (Victim::Spawner, Place::Init) | (Victim::Host, _) => {}
+        }
+        let _ = wire::send(self.reply.as_fd(), &FromSpawner::Fault(fault.victim), &[], true);
+        // The spawner waits for the host's end of the socket to close, pid 1 for the spawner's death.
+        let (fd, events) = match self.place {
+            Place::Spawner => (self.reply, PollFlags::HUP),
+            Place::Init => (self.spawner, PollFlags::IN),
+        };
+        let mut polls = [PollFd::new(fd, events)];
+        let _ = rustix::event::poll(&mut polls, None);
+    }
 }
 
 /// How long a step took.

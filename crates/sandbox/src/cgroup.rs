@@ -1,0 +1,293 @@
+//! Control groups, v2, v1 or both at once: found once, then one group a sandbox for its guests.
+//!
+//! Pid 1 stays where the spawner is, unlimited and never frozen; only guests enter the group. Groups
+//! are named `lambfold-<owner>/<number>` under our own group, so that limits put on us hold for the
+//! sandboxes too, and so that [`crate::sweep`] finds what is ours and nothing else.
+
+mod find;
+mod remove;
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+pub(crate) use find::find;
+pub(crate) use remove::sweep;
+
+use crate::capabilities::FreezeMode;
+
+/// What a hierarchy is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// v1 `memory`.
+    Memory,
+    /// v1 `pids`.
+    Pids,
+    /// v1 `cpu`.
+    Cpu,
+    /// v1 `freezer`, where there is no v2.
+    Freezer,
+    /// v2, with these of its controllers.
+    Unified { memory: bool, pids: bool, cpu: bool },
+}
+
+/// One hierarchy, with our folder in it.
+#[derive(Debug)]
+pub(crate) struct Hierarchy {
+    pub(crate) used: Use,
+    /// `…/lambfold-<owner>` as the host sees it.
+    pub(crate) path: PathBuf,
+    /// The same, open: usable whatever the root directory is.
+    pub(crate) dir: OwnedFd,
+}
+
+/// All hierarchies that are used.
+#[derive(Debug, Default)]
+pub(crate) struct Hierarchies {
+    pub(crate) list: Vec<Hierarchy>,
+    next: u64,
+}
+
+/// The limits of one sandbox; 0 is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) memory_bytes: u64,
+    pub(crate) processes: u64,
+    pub(crate) cpu_weight: u64,
+}
+
+/// The group of one sandbox's guests; removed by [`Hierarchies::remove`].
+#[derive(Debug)]
+pub(crate) struct Group {
+    number: u64,
+    /// Files into which a process writes itself. They are open for the spawner, whose right counts
+    /// then; to be cloned into a v2 group takes a right that pid 1 has given up.
+    pub(crate) enter: Vec<OwnedFd>,
+    pub(crate) peak: Option<OwnedFd>,
+    pub(crate) oom: Option<OwnedFd>,
+    pub(crate) freeze: Option<OwnedFd>,
+    pub(crate) freezer: Option<OwnedFd>,
+    limits: Vec<(OwnedFd, Use)>,
+}
+
+impl Hierarchies {
+    pub(crate) fn new(list: Vec<Hierarchy>) -> Hierarchies {
+        Hierarchies { list, next: 0 }
+    }
+
+    fn any(&self, test: impl Fn(Use) -> bool) -> bool {
+        self.list.iter().any(|h| test(h.used))
+    }
+
+    pub(crate) fn has_memory(&self) -> bool {
+        self.any(|u| matches!(u, Use::Memory | Use::Unified { memory: true, .. }))
+    }
+
+    pub(crate) fn has_pids(&self) -> bool {
+        self.any(|u| matches!(u, Use::Pids | Use::Unified { pids: true, .. }))
+    }
+
+    pub(crate) fn has_cpu(&self) -> bool {
+        self.any(|u| matches!(u, Use::Cpu | Use::Unified { cpu: true, .. }))
+    }
+
+    pub(crate) fn freeze_mode(&self) -> FreezeMode {
+        if self.any(|u| matches!(u, Use::Unified { .. })) {
+            FreezeMode::CgroupV2
+        } else if self.any(|u| u == Use::Freezer) {
+            FreezeMode::CgroupV1
+        } else {
+            FreezeMode::Signals
+        }
+    }
+
+    /// Makes the group of one more sandbox, without limits yet.
+    pub(crate) fn make(&mut self) -> io::Result<Group> {
+        let number = self.next;
+        self.next += 1;
+        let mut group = Group {
+            number,
+            enter: Vec::new(),
+            peak: None,
+            oom: None,
+            freeze: None,
+            freezer: None,
+            limits: Vec::new(),
+        };
+        let made = self.fill(&mut group);
+        if made.is_err() {
+            self.remove(group.number);
+        }
+        made.map(|()| group)
+    }
+
+    fn fill(&self, group: &mut Group) -> io::Result<()> {
+        let name = group.number.to_string();
+        for hierarchy in &self.list {
+            rustix::fs::mkdirat(&hierarchy.dir, &name, Mode::from_raw_mode(0o755))?;
+            let dir = rustix::fs::openat(
+                &hierarchy.dir,
+                &name,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?;
+            let open = |file: &str, flags| open(dir.as_fd(), file, flags);
+            match hierarchy.used {
+                Use::Unified { memory, .. } => {
+                    if memory {
+                        // memory.peak is newer than memory.events, and writable later still.
+                        group.peak = open("memory.peak", OFlags::RDWR)
+                            .or_else(|_| open("memory.peak", OFlags::RDONLY))
+                            .ok();
+                        group.oom = Some(open("memory.events", OFlags::RDONLY)?);
+                    }
+                    group.freeze = Some(open("cgroup.freeze", OFlags::RDWR)?);
+                    group.enter.push(open("cgroup.procs", OFlags::WRONLY)?);
+                }
+                used => {
+                    group.enter.push(open("tasks", OFlags::WRONLY)?);
+                    if used == Use::Memory {
+                        group.peak = Some(open("memory.max_usage_in_bytes", OFlags::RDWR)?);
+                        group.oom = Some(open("memory.oom_control", OFlags::RDONLY)?);
+                    }
+                    if used == Use::Freezer {
+                        group.freezer = Some(open("freezer.state", OFlags::RDWR)?);
+                    }
+                }
+            }
+            group.limits.push((dir, hierarchy.used));
+        }
+        Ok(())
+    }
+
+    /// Removes the group of a sandbox whose processes are all dead.
+    pub(crate) fn remove(&self, number: u64) {
+        for hierarchy in &self.list {
+            let name = number.to_string();
+            // The last process may be leaving at this moment: what stays is swept at the next
+            // start, and nothing is in it.
+            for _ in 0..50 {
+                match rustix::fs::unlinkat(&hierarchy.dir, &name, AtFlags::REMOVEDIR) {
+                    Err(rustix::io::Errno::BUSY) => std::thread::yield_now(),
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    /// Removes our folders, when nothing is in them any more.
+    pub(crate) fn remove_all(&self) {
+        for hierarchy in &self.list {
+            remove::remove_tree(&hierarchy.path);
+        }
+    }
+}
+
+impl Group {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Sets the limits.
+    pub(crate) fn limit(&self, limits: Limits) -> io::Result<()> {
+        let Limits { memory_bytes, processes, cpu_weight } = limits;
+        for (dir, used) in &self.limits {
+            let put = |file: &str, value: u64| put(dir.as_fd(), file, &value.to_string());
+            match *used {
+                Use::Memory if memory_bytes > 0 => {
+                    put("memory.limit_in_bytes", memory_bytes)?;
+                    optional(put("memory.memsw.limit_in_bytes", memory_bytes))?;
+                }
+                Use::Pids if processes > 0 => put("pids.max", processes)?,
+                Use::Cpu if cpu_weight > 0 => put("cpu.shares", shares(cpu_weight))?,
+                Use::Unified { memory, pids, cpu } => {
+                    if memory && memory_bytes > 0 {
+                        put("memory.max", memory_bytes)?;
+                        optional(put("memory.swap.max", 0))?;
+                    }
+                    if pids && processes > 0 {
+                        put("pids.max", processes)?;
+                    }
+                    if cpu && cpu_weight > 0 {
+                        put("cpu.weight", cpu_weight)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// v2 counts 1 to 10000 around 100, v1 2 to 262144 around 1024.
+fn shares(weight: u64) -> u64 {
+    (weight * 1024 / 100).clamp(2, 262_144)
+}
+
+/// A file that exists only on kernels with swap accounting.
+fn optional(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn open(dir: BorrowedFd<'_>, file: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(dir, file, flags | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn put(dir: BorrowedFd<'_>, file: &str, value: &str) -> io::Result<()> {
+    fs::File::from(open(dir, file, OFlags::WRONLY)?).write_all(value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn shares_follow_the_weight_on_both_sides_of_the_range() {
+        assert_eq!(shares(100), 1024);
+        assert_eq!(shares(1), 10);
+        assert_eq!(shares(10_000), 102_400);
+    }
+
+    /// On a folder tree in place of a v2 file system: which files are written, and with what.
+    #[test]
+    fn unified_limits() {
+        let temp = tempfile::tempdir().unwrap();
+        let files = [
+            "memory.max",
+            "memory.swap.max",
+            "pids.max",
+            "cpu.weight",
+            "memory.events",
+            "cgroup.freeze",
+        ];
+        let group_dir = temp.path().join("group");
+        fs::create_dir(&group_dir).unwrap();
+        for file in files {
+            fs::write(group_dir.join(file), "").unwrap();
+        }
+        let dir =
+            rustix::fs::open(&group_dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let group = Group {
+            number: 0,
+            enter: Vec::new(),
+            peak: None,
+            oom: None,
+            freeze: None,
+            freezer: None,
+            limits: vec![(dir, Use::Unified { memory: true, pids: true, cpu: true })],
+        };
+        group.limit(Limits { memory_bytes: 134_217_728, processes: 7, cpu_weight: 55 }).unwrap();
+        let read = |file| fs::read_to_string(group_dir.join(file)).unwrap();
+        assert_eq!(read("memory.max"), "134217728");
+        assert_eq!(read("memory.swap.max"), "0");
+        assert_eq!(read("pids.max"), "7");
+        assert_eq!(read("cpu.weight"), "55");
+    }
+}

@@ -1,0 +1,188 @@
+//! The handle of one sandbox.
+
+use std::io::{self, IoSlice};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Shared;
+use crate::spec::{Command, CreateError, Event, ProcessId};
+use crate::step::StepTiming;
+use crate::wire::{self, FromInit, Received, Receiver, StatFiles, ToInit};
+
+/// A living sandbox; dropping it destroys it.
+pub struct Sandbox {
+    /// Listening sockets of the inside, in the order of [`crate::Spec::listeners`]; nonblocking.
+    pub listeners: Vec<TcpListener>,
+    /// Read end of the one pipe that is stdout and stderr of every guest; nonblocking.
+    pub output: OwnedFd,
+    id: String,
+    ticket: u64,
+    shared: Arc<Shared>,
+    control: OwnedFd,
+    timings: Vec<StepTiming>,
+    next_process: AtomicU32,
+    peak: Option<OwnedFd>,
+    oom: Option<OwnedFd>,
+    freeze: Option<OwnedFd>,
+    freezer: Option<OwnedFd>,
+}
+
+/// What a sandbox is put together from.
+pub(super) struct Made {
+    pub(super) id: String,
+    pub(super) ticket: u64,
+    pub(super) control: OwnedFd,
+    pub(super) output: OwnedFd,
+    pub(super) timings: Vec<StepTiming>,
+    pub(super) listeners: usize,
+    pub(super) files: StatFiles,
+    pub(super) fds: Vec<OwnedFd>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("id", &self.id).finish()
+    }
+}
+
+impl Sandbox {
+    pub(super) fn new(shared: Arc<Shared>, made: Made) -> Result<Sandbox, CreateError> {
+        let Made { id, ticket, control, output, timings, listeners, files, fds } = made;
+        let expected = listeners
+            + [files.peak, files.oom, files.freeze, files.freezer].iter().filter(|f| **f).count();
+        if fds.len() != expected {
+            shared.destroy(ticket);
+            return Err(CreateError::Request { id, errno: libc::EPROTO });
+        }
+        let mut fds = fds.into_iter();
+        let listeners = fds.by_ref().take(listeners).map(TcpListener::from).collect();
+        let mut take = |there: bool| if there { fds.next() } else { None };
+        let (peak, oom) = (take(files.peak), take(files.oom));
+        let (freeze, freezer) = (take(files.freeze), take(files.freezer));
+        Ok(Sandbox {
+            listeners,
+            output,
+            id,
+            ticket,
+            shared,
+            control,
+            timings,
+            next_process: AtomicU32::new(0),
+            peak,
+            oom,
+            freeze,
+            freezer,
+        })
+    }
+
+    /// The id of its specification.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Readable when [`Sandbox::try_event`] has something to say.
+    pub fn event_fd(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// The next event, if there is one; never blocks. After [`Event::Gone`], `Gone` again.
+    pub fn try_event(&self) -> io::Result<Option<Event>> {
+        match Receiver::for_events().receive::<FromInit>(&self.control, false) {
+            Ok(Received::Message(event, _)) => Ok(Some(event)),
+            Ok(Received::Nothing) => Ok(None),
+            Ok(Received::End) => Ok(Some(Event::Gone)),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn say(&self, message: &ToInit) -> io::Result<()> {
+        wire::send(self.control.as_fd(), message, &[], false)
+    }
+
+    /// Starts a program; what came of it arrives as an [`Event`]. `EMSGSIZE`: the command with its
+    /// environment is larger than 192 KiB. `EPIPE`: the sandbox is gone.
+    pub fn spawn(&self, command: Command) -> io::Result<ProcessId> {
+        let process = ProcessId(self.next_process.fetch_add(1, Ordering::Relaxed));
+        self.say(&ToInit::Spawn { process, command })?;
+        Ok(process)
+    }
+
+    /// Sends a signal to a process that was started by [`Sandbox::spawn`] (not to its children);
+    /// one that has ended meanwhile is no error.
+    pub fn signal(&self, process: ProcessId, signal: i32) -> io::Result<()> {
+        self.say(&ToInit::Signal { process, signal })
+    }
+
+    /// Kills everything but pid 1, frozen or not; `/tmp` is kept. Answered by
+    /// [`Event::GuestsKilled`], after the `Exited` of each process that was started here.
+    pub fn kill_guests(&self) -> io::Result<()> {
+        // A v1 freezer holds even the dying, and a later guest must not start frozen.
+        self.thaw()?;
+        self.say(&ToInit::KillGuests)
+    }
+
+    /// Stops every guest from running.
+    pub fn freeze(&self) -> io::Result<()> {
+        self.set_frozen(true)
+    }
+
+    /// Lets the guests run again.
+    pub fn thaw(&self) -> io::Result<()> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> io::Result<()> {
+        if let Some(file) = &self.freeze {
+            return put(file, if frozen { b"1" } else { b"0" });
+        }
+        if let Some(file) = &self.freezer {
+            return put(file, if frozen { b"FROZEN" } else { b"THAWED" });
+        }
+        self.say(&ToInit::Stop(frozen))
+    }
+
+    /// Most memory that the guests held together since the last reset; `None` where it is not
+    /// counted.
+    pub fn memory_peak_bytes(&self) -> Option<u64> {
+        read(self.peak.as_ref()?)?.trim().parse().ok()
+    }
+
+    /// Lets the peak start again from what is held now; without effect where the kernel cannot
+    /// (cgroup v2 before Linux 6.12).
+    pub fn reset_memory_peak(&self) {
+        if let Some(file) = &self.peak {
+            let _ = put(file, b"0");
+        }
+    }
+
+    /// Guests killed because the memory limit was reached; `None` where it is not counted.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let text = read(self.oom.as_ref()?)?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    }
+
+    /// How long each setup step took, in order.
+    pub fn timings(&self) -> &[StepTiming] {
+        &self.timings
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        // Pid 1 ends when its control socket closes; should it be stuck, the spawner kills it.
+        self.shared.destroy(self.ticket);
+    }
+}
+
+fn put(file: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    rustix::io::pwritev(file, &[IoSlice::new(bytes)], 0)?;
+    Ok(())
+}
+
+fn read(file: &OwnedFd) -> Option<String> {
+    let mut bytes = [0u8; 4096];
+    let length = rustix::io::pread(file, &mut bytes, 0).ok()?;
+    String::from_utf8(bytes[..length].to_vec()).ok()
+}

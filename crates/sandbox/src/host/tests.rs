@@ -1,0 +1,50 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::spec::{Bind, Fault};
+
+fn spec() -> Spec {
+    Spec { id: "a".into(), tmp_bytes: 1, ..Spec::default() }
+}
+
+#[test]
+fn names_on_both_sides_of_their_limits() {
+    assert!(check_name(&"a".repeat(64)).is_ok());
+    assert!(check_name(&"a".repeat(65)).is_err());
+    for bad in ["", ".", "..", "a/b", "a b", "é", "a\0"] {
+        assert!(check_name(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn specifications_on_both_sides_of_their_limits() {
+    assert!(check_spec(&spec()).is_ok());
+    assert_eq!(check_spec(&Spec { tmp_bytes: 0, ..spec() }).unwrap_err().0, "tmp_bytes");
+    assert!(check_spec(&Spec { cpu_weight: 10_000, ..spec() }).is_ok());
+    assert_eq!(check_spec(&Spec { cpu_weight: 10_001, ..spec() }).unwrap_err().0, "cpu_weight");
+    assert!(check_spec(&Spec { hostname: "h".repeat(64), ..spec() }).is_ok());
+    assert_eq!(check_spec(&Spec { hostname: "h".repeat(65), ..spec() }).unwrap_err().0, "hostname");
+    let listeners = |n| vec!["127.0.0.1:1".parse().unwrap(); n];
+    assert!(check_spec(&Spec { listeners: listeners(16), ..spec() }).is_ok());
+    assert!(check_spec(&Spec { listeners: listeners(17), ..spec() }).is_err());
+}
+
+#[test]
+fn binds_go_to_known_places_once_each() {
+    let bind = |source: &str, target: &str| Bind { source: source.into(), target: target.into() };
+    let check = |binds| check_spec(&Spec { binds, ..spec() });
+    assert!(check(vec![bind("/a", "/var/task"), bind("/a", "/opt")]).is_ok());
+    assert!(check(vec![bind("/a", "/opt"), bind("/b", "/opt")]).is_err());
+    assert!(check(vec![bind("a", "/opt")]).is_err());
+    assert!(check(vec![bind("/a", "/etc")]).is_err());
+}
+
+#[test]
+fn faults_by_name() {
+    let fault = Fault { step: Step::MountTmp, victim: Victim::Init };
+    assert_eq!(parse_fault("init:mount-tmp"), Some(fault));
+    assert_eq!(parse_fault("init:mount"), None);
+    assert_eq!(parse_fault("guest:mount-tmp"), None);
+    for step in Step::ALL {
+        assert!(parse_fault(&format!("host:{step}")).is_some());
+    }
+}

@@ -1,0 +1,267 @@
+//! The spawner: this program executed once more, with one thread and an empty environment, whose
+//! clones become the sandboxes' first processes.
+//!
+//! It waits for three things only: the host's socket, dead children, and `/tmp` images that are
+//! ready. When the host hangs up, however it ended, all sandboxes are killed and their control
+//! groups removed.
+
+mod create;
+mod prepare;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use crate::capabilities::Capabilities;
+use crate::cgroup::{Group, Hierarchies};
+use crate::ids::Ids;
+use crate::init::exit_status;
+use crate::seccomp::Filters;
+use crate::spec::{Config, ExitStatus};
+use crate::step::StepError;
+use crate::sys;
+use crate::tmp::Maker;
+use crate::wire::{self, FromSpawner, Received, Receiver, ToSpawner};
+
+/// Name by which [`crate::dispatch`] knows the role; `ps` shows it.
+pub(crate) const ROLE: &str = "lambfold-sandbox-spawner";
+
+/// Groups and user namespaces that are kept ready.
+const READY_PARTS: usize = 4;
+/// Images that are kept ready of each size in use.
+const READY_IMAGES: usize = 3;
+/// Sizes of which images are kept ready.
+const READY_SIZES: usize = 8;
+
+/// What a sandbox needs and does not depend on its specification.
+struct Parts {
+    group: Group,
+    namespace: OwnedFd,
+}
+
+/// A request that waits for its image.
+struct Waiting {
+    ticket: u64,
+    spec: Box<crate::spec::Spec>,
+    control: OwnedFd,
+    output: OwnedFd,
+}
+
+struct Living {
+    ticket: u64,
+    pidfd: OwnedFd,
+    group: u64,
+}
+
+/// Images of one size.
+#[derive(Default)]
+struct Stock {
+    ready: Vec<OwnedFd>,
+    asked: usize,
+    waiting: VecDeque<Waiting>,
+}
+
+struct Spawner {
+    config: Config,
+    socket: OwnedFd,
+    /// Tells the next spawner of this owner that this one still lives.
+    _lock: std::fs::File,
+    signals: OwnedFd,
+    own_pidfd: OwnedFd,
+    null: OwnedFd,
+    /// The host's `/proc`, open.
+    proc: OwnedFd,
+    /// Mount namespace that follows the host's: sources of views are looked up there.
+    host_mounts: OwnedFd,
+    own_mounts: OwnedFd,
+    /// User namespace whose map shows root's files as root's inside.
+    file_map: Option<OwnedFd>,
+    ids: Ids,
+    filters: Filters,
+    groups: Hierarchies,
+    maker: Option<Maker>,
+    capabilities: Capabilities,
+    parts: Vec<Parts>,
+    stocks: HashMap<u64, Stock>,
+    living: HashMap<Pid, Living>,
+}
+
+/// The role's main: returns its exit code.
+pub(crate) fn main() -> i32 {
+    match run() {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+fn run() -> io::Result<()> {
+    // Number 0 is the socket: the only descriptor that the host passes.
+    let socket = rustix::io::fcntl_dupfd_cloexec(sys::adopt(0), 3)?;
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    let null = rustix::io::fcntl_dupfd_cloexec(null, 3)?;
+    sys::duplicate_to(null.as_fd(), 0)?;
+    use std::os::fd::AsRawFd;
+    sys::close_all_but(&[0, 1, 2, socket.as_raw_fd(), null.as_raw_fd()])?;
+    rustix::thread::set_name(c"lambfold-spawn")?;
+    // Out of the terminal's group: an interrupt is for the host, which stops sandboxes in order.
+    let _ = rustix::process::setsid();
+    let mut receiver = Receiver::new();
+    let config = match receiver.receive(&socket, true)? {
+        Received::Message(ToSpawner::Start(config), _) => *config,
+        _ => return Err(io::Error::from_raw_os_error(libc::EPROTO)),
+    };
+    let mut spawner = match prepare::prepare(config, socket.try_clone()?, null) {
+        Ok(spawner) => spawner,
+        Err(error) => {
+            return wire::send(socket.as_fd(), &FromSpawner::StartFailed(error), &[], true);
+        }
+    };
+    drop(socket);
+    let ready = FromSpawner::Ready(Box::new(spawner.capabilities.clone()));
+    wire::send(spawner.socket.as_fd(), &ready, &[], true)?;
+    let outcome = spawner.serve(&mut receiver);
+    spawner.end();
+    outcome
+}
+
+impl Spawner {
+    fn serve(&mut self, receiver: &mut Receiver) -> io::Result<()> {
+        loop {
+            // Parts are made when nothing else is to do.
+            let idle = self.parts.len() < READY_PARTS;
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let mut polls = vec![
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
+            polls.extend(self.maker.as_ref().map(|m| PollFd::new(m, PollFlags::IN)));
+            match rustix::event::poll(&mut polls, idle.then_some(&now)) {
+                Ok(0) => {
+                    drop(polls);
+                    // What cannot be made ahead is tried again, and reported, when it is needed.
+                    if let Ok(parts) = self.make_parts() {
+                        self.parts.push(parts);
+                    } else {
+                        self.wait()?;
+                    }
+                    continue;
+                }
+                Err(rustix::io::Errno::INTR) => continue,
+                other => other?,
+            };
+            let ready: Vec<bool> = polls.iter().map(|p| !p.revents().is_empty()).collect();
+            drop(polls);
+            if ready[1] {
+                self.reap()?;
+            }
+            if ready.get(2) == Some(&true) {
+                self.images()?;
+            }
+            if ready[0] {
+                match receiver.receive(&self.socket, false)? {
+                    Received::Message(message, fds) => self.handle(message, fds)?,
+                    Received::Nothing => {}
+                    Received::End => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Waits for anything, without making parts.
+    fn wait(&self) -> io::Result<()> {
+        let mut polls = vec![
+            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
+        polls.extend(self.maker.as_ref().map(|m| PollFd::new(m, PollFlags::IN)));
+        match rustix::event::poll(&mut polls, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn handle(&mut self, message: ToSpawner, fds: Vec<OwnedFd>) -> io::Result<()> {
+        match message {
+            ToSpawner::Create { ticket, spec } => {
+                let mut fds = fds.into_iter();
+                let (Some(control), Some(output)) = (fds.next(), fds.next()) else {
+                    return Err(io::Error::from_raw_os_error(libc::EPROTO));
+                };
+                self.create(Waiting { ticket, spec, control, output })
+            }
+            ToSpawner::Destroy { ticket } => {
+                if let Some(living) = self.living.values().find(|l| l.ticket == ticket) {
+                    let _ = rustix::process::pidfd_send_signal(&living.pidfd, Signal::KILL);
+                }
+                Ok(())
+            }
+            ToSpawner::Start(_) => Err(io::Error::from_raw_os_error(libc::EPROTO)),
+        }
+    }
+
+    fn say(&self, message: &FromSpawner) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), message, &[], true)
+    }
+
+    fn fail(&self, ticket: u64, error: StepError) -> io::Result<()> {
+        self.say(&FromSpawner::Failed { ticket, error })
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        let mut drain = [0u8; 1024];
+        while rustix::io::read(&self.signals, &mut drain).is_ok_and(|n| n > 0) {}
+        while let Some((pid, status)) = wait_child(WaitOptions::NOHANG)? {
+            if let Some(living) = self.living.remove(&pid) {
+                self.groups.remove(living.group);
+                self.say(&FromSpawner::Reaped { ticket: living.ticket, status })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        for living in self.living.values() {
+            let _ = rustix::process::pidfd_send_signal(&living.pidfd, Signal::KILL);
+        }
+        while !self.living.is_empty() {
+            match wait_child(WaitOptions::empty()) {
+                Ok(Some((pid, _))) => {
+                    if let Some(living) = self.living.remove(&pid) {
+                        self.groups.remove(living.group);
+                    }
+                }
+                _ => break,
+            }
+        }
+        for parts in self.parts.drain(..) {
+            self.groups.remove(parts.group.number());
+        }
+        // The folders have paths only where the host's file systems are.
+        if sys::setns(self.host_mounts.as_fd(), libc::CLONE_NEWNS).is_ok() {
+            self.groups.remove_all();
+        }
+    }
+}
+
+/// The next dead child; `None` when there is none.
+fn wait_child(options: WaitOptions) -> io::Result<Option<(Pid, ExitStatus)>> {
+    loop {
+        match rustix::process::wait(options) {
+            Ok(Some((pid, status))) => {
+                if let Some(status) = exit_status(status) {
+                    return Ok(Some((pid, status)));
+                }
+            }
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

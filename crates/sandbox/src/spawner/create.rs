@@ -1,0 +1,201 @@
+//! One sandbox: what is done outside of it, up to the clone.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use super::{Living, Parts, READY_IMAGES, READY_SIZES, Spawner, Waiting};
+use crate::capabilities::{IdMode, TmpMode};
+use crate::cgroup::Limits;
+use crate::init::{self, Kit};
+use crate::spec::Bind;
+use crate::step::{Place, Runner, Step, StepError, StepTiming};
+use crate::sys::{self, Cloned};
+
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS) as u64;
+
+impl Spawner {
+    /// Makes a sandbox now, or as soon as its image is ready.
+    pub(super) fn create(&mut self, request: Waiting) -> io::Result<()> {
+        if self.capabilities.tmp == TmpMode::Tmpfs {
+            return self.start(request, None);
+        }
+        let bytes = request.spec.tmp_bytes;
+        let known = self.stocks.contains_key(&bytes);
+        if !known && self.stocks.len() >= READY_SIZES {
+            // Sizes in use are few: forget one that nobody waits for.
+            let idle = self.stocks.iter().find(|(_, s)| s.waiting.is_empty() && s.asked == 0);
+            let idle = idle.map(|(bytes, _)| *bytes);
+            idle.and_then(|bytes| self.stocks.remove(&bytes));
+        }
+        let stock = self.stocks.entry(bytes).or_default();
+        match stock.ready.pop() {
+            Some(mount) => {
+                self.start(request, Some(mount))?;
+                self.fill(bytes)
+            }
+            None => {
+                stock.waiting.push_back(request);
+                self.fill(bytes)
+            }
+        }
+    }
+
+    /// Asks for images of this size until enough are under way.
+    pub(super) fn fill(&mut self, bytes: u64) -> io::Result<()> {
+        let Some(maker) = &self.maker else { return Ok(()) };
+        let stock = self.stocks.entry(bytes).or_default();
+        while stock.ready.len() + stock.asked < READY_IMAGES + stock.waiting.len() {
+            match maker.ask(bytes) {
+                Ok(()) => stock.asked += 1,
+                // Its queue is full: each answer asks again.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && stock.asked > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the maker has made.
+    pub(super) fn images(&mut self) -> io::Result<()> {
+        loop {
+            let Some(maker) = &mut self.maker else { return Ok(()) };
+            let Some((made, mount)) = maker.answer(false)? else { return Ok(()) };
+            let stock = self.stocks.entry(made.bytes).or_default();
+            stock.asked = stock.asked.saturating_sub(1);
+            let waiting = stock.waiting.pop_front();
+            match (waiting, mount) {
+                (Some(request), Some(mount)) => {
+                    self.start(request, Some(mount))?;
+                    self.fill(made.bytes)?;
+                }
+                (None, Some(mount)) => stock.ready.push(mount),
+                (Some(request), None) => {
+                    let error =
+                        StepError { step: Step::TmpImage, what: made.what, errno: made.errno };
+                    self.fail(request.ticket, error)?;
+                }
+                // Made ahead in vain; the next request of this size asks again and is told.
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// What every sandbox needs.
+    pub(super) fn make_parts(&mut self) -> Result<Parts, StepError> {
+        let (uids, gids) = self.ids.maps();
+        let namespace = crate::ids::make_namespace(self.proc.as_fd(), &uids, &gids);
+        let namespace = namespace
+            .map_err(|e| StepError::new(Step::GuestUserNamespace, "make a user namespace", &e))?;
+        let group = self.groups.make();
+        let group = group.map_err(|e| StepError::new(Step::Cgroup, "make a control group", &e))?;
+        Ok(Parts { group, namespace })
+    }
+
+    fn start(&mut self, request: Waiting, tmp: Option<OwnedFd>) -> io::Result<()> {
+        let ticket = request.ticket;
+        match self.clone_sandbox(request, tmp) {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(ticket, error),
+        }
+    }
+
+    fn clone_sandbox(&mut self, request: Waiting, tmp: Option<OwnedFd>) -> Result<(), StepError> {
+        let start = Instant::now();
+        let parts = match self.parts.pop() {
+            Some(parts) => parts,
+            None => self.make_parts()?,
+        };
+        let mut timings =
+            vec![StepTiming { step: Step::GuestUserNamespace, took: start.elapsed() }];
+        let spawner = &*self;
+        let outcome = spawner.clone_with(&request, &parts, tmp.as_ref(), &mut timings);
+        match outcome {
+            Ok((pid, pidfd)) => {
+                let group = parts.group.number();
+                self.living.insert(pid, Living { ticket: request.ticket, pidfd, group });
+                Ok(())
+            }
+            Err(error) => {
+                self.groups.remove(parts.group.number());
+                Err(error)
+            }
+        }
+    }
+
+    fn clone_with(
+        &self,
+        request: &Waiting,
+        parts: &Parts,
+        tmp: Option<&OwnedFd>,
+        timings: &mut Vec<StepTiming>,
+    ) -> Result<(rustix::process::Pid, OwnedFd), StepError> {
+        let spec = &*request.spec;
+        let fault = self.config.fault;
+        let timings = std::mem::take(timings);
+        let mut runner = Runner::new(timings, fault, &self.socket, &self.own_pidfd, Place::Spawner);
+        runner.run(Step::Cgroup, "limit the control group", || {
+            // Pages of a tmpfs are charged to the guest: without an image the limit makes room.
+            let room = if tmp.is_none() { spec.tmp_bytes } else { 0 };
+            let memory_bytes =
+                if spec.memory_bytes == 0 { 0 } else { spec.memory_bytes.saturating_add(room) };
+            parts.group.limit(Limits {
+                memory_bytes,
+                processes: spec.processes,
+                cpu_weight: spec.cpu_weight,
+            })
+        })?;
+        let binds = runner
+            .run(Step::BindViews, "make views of the bound folders", || self.views(&spec.binds))?;
+        runner.point(Step::Clone);
+        let clone_start = Instant::now();
+        match sys::clone_process(NAMESPACES) {
+            Err(e) => Err(StepError::new(Step::Clone, "clone into new namespaces", &e)),
+            Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
+            Ok(Cloned::Child) => {
+                let mut timings = runner.take_timings();
+                timings.push(StepTiming { step: Step::Clone, took: clone_start.elapsed() });
+                init::run(Kit {
+                    ticket: request.ticket,
+                    spec,
+                    user: &self.config.user,
+                    mode: self.ids.mode,
+                    filters: &self.filters,
+                    control: &request.control,
+                    output: &request.output,
+                    reply: &self.socket,
+                    spawner: &self.own_pidfd,
+                    null: &self.null,
+                    namespace: &parts.namespace,
+                    group: &parts.group,
+                    binds: &binds,
+                    tmp,
+                    keep_proc: self.ids.mode != IdMode::Own,
+                    fault,
+                    timings,
+                })
+            }
+        }
+    }
+
+    /// Views of the sources, which are looked up in the mount namespace that follows the host's.
+    fn views(&self, binds: &[Bind]) -> io::Result<Vec<(OwnedFd, String)>> {
+        if binds.is_empty() {
+            return Ok(Vec::new());
+        }
+        sys::setns(self.host_mounts.as_fd(), libc::CLONE_NEWNS)?;
+        let id_map = self.file_map.as_ref().map(AsFd::as_fd);
+        let views = binds
+            .iter()
+            .map(|bind| {
+                crate::mount::view(&bind.source, id_map).map(|(fd, _)| (fd, bind.target.clone()))
+            })
+            .collect();
+        sys::setns(self.own_mounts.as_fd(), libc::CLONE_NEWNS)?;
+        views
+    }
+}

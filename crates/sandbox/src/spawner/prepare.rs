@@ -1,0 +1,222 @@
+//! What is done once, before the first sandbox.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+use rustix::process::Resource;
+
+use super::{Parts, Spawner};
+use crate::capabilities::{Capabilities, FreezeMode, IdMode, TmpMode};
+use crate::cgroup::{self, Hierarchies};
+use crate::ids::{self, Ids};
+use crate::seccomp::Filters;
+use crate::spec::{Config, Rootfs};
+use crate::step::{Step, StepError};
+use crate::sys;
+use crate::template;
+use crate::tmp::Maker;
+
+/// Size of the image that shows whether images can be made.
+const TRIAL_BYTES: u64 = 16 << 20;
+
+/// The host has swept before: the lock is free, or free in a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+fn step<T>(step: Step, what: &str, result: io::Result<T>) -> Result<T, StepError> {
+    result.map_err(|e| StepError::new(step, what, &e))
+}
+
+fn named<T>(step: Step, result: Result<T, template::Failed>) -> Result<T, StepError> {
+    result.map_err(|(what, e)| StepError::new(step, what, &e))
+}
+
+pub(super) fn prepare(
+    config: Config,
+    socket: OwnedFd,
+    null: OwnedFd,
+) -> Result<Spawner, StepError> {
+    let mut notes = Vec::new();
+    let signals = step(Step::UserNamespace, "watch children", sys::signal_fd(&[libc::SIGCHLD]))?;
+    raise_open_files();
+    let host = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get() as u32);
+    let missing_programs = crate::programs::missing(match &config.rootfs {
+        Rootfs::Host => Path::new("/"),
+        Rootfs::Dir(dir) => dir,
+    });
+    step(Step::RootTemplate, "make the work folder", fs::create_dir_all(&config.work_dir))?;
+
+    let lock = crate::host::sweep::lock(&config.work_dir, LOCK_PATIENCE);
+    let lock = step(Step::RootTemplate, "lock the work folder", lock)?;
+
+    // Control groups first: their files are opened as the user that starts us, by its paths.
+    let found = step(Step::CgroupBase, "find control groups", cgroup::find(&config.owner, host))?;
+    notes.extend(found.notes);
+    let groups = Hierarchies::new(found.list);
+    record(&config, &groups);
+    note_groups(&groups, &mut notes);
+
+    let mode = user_namespace(&mut notes)?;
+    let own_pidfd = rustix::process::pidfd_open(
+        rustix::process::getpid(),
+        rustix::process::PidfdFlags::empty(),
+    );
+    let own_pidfd =
+        step(Step::UserNamespace, "open a descriptor of itself", own_pidfd.map_err(Into::into))?;
+    let ids = Ids::new(mode, config.user.clone(), &config.owner);
+
+    let host_mounts = mount_namespace(MountPropagationFlags::DOWNSTREAM)?;
+    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let proc = step(Step::MountNamespace, "open /proc", proc.map_err(Into::into))?;
+    let file_map = match ids.file_map() {
+        None => None,
+        Some(map) => Some(step(
+            Step::GuestUserNamespace,
+            "make a user namespace for views",
+            ids::make_namespace(proc.as_fd(), &map, &map),
+        )?),
+    };
+    let maker = image_maker(mode, &config, &ids, &mut notes)?;
+    let own_mounts = mount_namespace(MountPropagationFlags::PRIVATE)?;
+    let root = config.work_dir.join("root");
+    let id_map = file_map.as_ref().map(AsFd::as_fd);
+    let template = named(
+        Step::RootTemplate,
+        template::build(&config, &ids, &root, id_map, mode != IdMode::Own),
+    )?;
+    named(Step::PivotRoot, template::pivot(&root))?;
+    notes.extend(template.notes);
+    let filters = step(Step::SeccompCompile, "compile the filter", Filters::compile())?;
+
+    let tmp = if maker.is_some() { TmpMode::Image } else { TmpMode::Tmpfs };
+    let capabilities = Capabilities {
+        ids: mode,
+        memory_limit: groups.has_memory(),
+        memory_accounting: groups.has_memory(),
+        processes_limit: groups.has_pids(),
+        cpu_weight: groups.has_cpu(),
+        freeze: groups.freeze_mode(),
+        tmp,
+        shell: template.shell,
+        host_files_seen_as_root: template.seen_as_root,
+        missing_programs,
+        notes,
+    };
+    let mut spawner = Spawner {
+        socket,
+        _lock: lock,
+        signals,
+        own_pidfd,
+        null,
+        proc,
+        host_mounts,
+        own_mounts,
+        file_map,
+        ids,
+        filters,
+        groups,
+        maker,
+        capabilities,
+        parts: Vec::new(),
+        stocks: Default::default(),
+        living: Default::default(),
+        config,
+    };
+    // The first one shows whether they can be made at all.
+    let parts: Parts = spawner.make_parts()?;
+    spawner.parts.push(parts);
+    for bytes in spawner.config.tmp_ready_bytes.clone() {
+        spawner.fill(bytes).map_err(|e| StepError::new(Step::TmpImage, "ask for images", &e))?;
+    }
+    Ok(spawner)
+}
+
+fn raise_open_files() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With the lower limit fewer sandboxes can be made at once, which they then say.
+    let _ = rustix::process::setrlimit(Resource::Nofile, limit);
+}
+
+/// Writes down where our control groups are, for the sweep of a run that starts elsewhere.
+fn record(config: &Config, groups: &Hierarchies) {
+    let list: Vec<_> = groups.list.iter().map(|h| h.path.as_path()).collect();
+    if let Ok(text) = serde_json::to_vec(&list) {
+        let _ = fs::write(config.work_dir.join("cgroups.json"), text);
+    }
+}
+
+fn note_groups(groups: &Hierarchies, notes: &mut Vec<String>) {
+    let remedy =
+        "run as root, or in a delegated group (systemd-run --user --scope -p Delegate=yes)";
+    if !groups.has_memory() {
+        notes.push(format!("memory is neither limited nor measured: no control group; {remedy}"));
+    }
+    if !groups.has_pids() {
+        notes.push(format!(
+            "the number of processes is limited by RLIMIT_NPROC only: no control group; {remedy}"
+        ));
+    }
+    if groups.freeze_mode() == FreezeMode::Signals {
+        notes.push(format!(
+            "idle sandboxes are stopped by SIGSTOP, which guests can see: no control group; {remedy}"
+        ));
+    }
+}
+
+fn user_namespace(notes: &mut Vec<String>) -> Result<IdMode, StepError> {
+    if ids::is_real_root() {
+        return Ok(IdMode::Own);
+    }
+    let (mode, reason) =
+        step(Step::UserNamespace, "enter a user namespace", ids::enter_own_namespace())?;
+    notes.push("host files are seen as nobody's: only root can map their owner".into());
+    if mode == IdMode::One {
+        notes.push(format!(
+            "pid 1 and the guest of a sandbox are the same user ({reason}); install the Debian \
+             package uidmap and give the user a range in /etc/subuid and /etc/subgid"
+        ));
+    }
+    Ok(mode)
+}
+
+/// Enters a new mount namespace and returns it.
+fn mount_namespace(propagation: MountPropagationFlags) -> Result<OwnedFd, StepError> {
+    let entered = sys::unshare(libc::CLONE_NEWNS).and_then(|()| {
+        rustix::mount::mount_change("/", propagation | MountPropagationFlags::REC)?;
+        template::own_namespace("mnt")
+    });
+    step(Step::MountNamespace, "enter a mount namespace", entered)
+}
+
+/// The helper that makes images, if a trial shows that it can.
+fn image_maker(
+    mode: IdMode,
+    config: &Config,
+    ids: &Ids,
+    notes: &mut Vec<String>,
+) -> Result<Option<Maker>, StepError> {
+    let reason = if mode == IdMode::Own {
+        let maker = Maker::start(&config.work_dir, ids.root_owner());
+        let mut maker = step(Step::TmpImage, "start the maker of images", maker)?;
+        let trial = maker.ask(TRIAL_BYTES).and_then(|()| maker.answer(true));
+        match trial {
+            Ok(Some((made, Some(_)))) if made.errno == 0 => return Ok(Some(maker)),
+            Ok(Some((made, _))) => {
+                format!("{}: {}", made.what, io::Error::from_raw_os_error(made.errno))
+            }
+            Ok(None) => "no answer".to_owned(),
+            Err(e) => e.to_string(),
+        }
+    } else {
+        "only root can use loop devices".to_owned()
+    };
+    notes.push(format!(
+        "/tmp is a tmpfs, and the memory limit (if any) is raised by its size: {reason}"
+    ));
+    Ok(None)
+}

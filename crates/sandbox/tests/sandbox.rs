@@ -1,0 +1,44 @@
+//! The sandbox from outside and from inside, as root and as an ordinary user.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
+
+#[path = "sandbox/basics.rs"]
+mod basics;
+#[path = "sandbox/death.rs"]
+mod death;
+#[path = "sandbox/hostile.rs"]
+mod hostile;
+#[path = "sandbox/limits.rs"]
+mod limits;
+#[path = "sandbox/view.rs"]
+mod view;
+#[path = "sandbox/world.rs"]
+mod world;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// One test: its name and its function.
+type Test = (&'static str, fn());
+
+fn main() {
+    lambfold_sandbox::dispatch();
+    // The same program plays a guest and a server that is killed.
+    let role = std::env::args().nth(1);
+    match role.as_deref() {
+        Some("guest-threads") => return basics::guest_threads(),
+        Some("doomed-host") => return death::doomed_host(),
+        _ => {}
+    }
+    let arguments = Arguments::from_args();
+    let tests = [basics::TESTS, death::TESTS, hostile::TESTS, limits::TESTS, view::TESTS].concat();
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            Trial::test(name, move || {
+                test();
+                Ok(())
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,307 @@
+//! Deaths of every process at every step, and what is left: nothing.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use lambfold_sandbox::{
+    Config, CreateError, Event, Fault, Sandboxes, Spec, StartError, Step, Victim,
+};
+
+use crate::Test;
+use crate::world::{Inside, PATIENCE, World, bash, chain, config, spec, wait_for};
+
+pub const TESTS: &[Test] = &[
+    ("death::a_dropped_sandbox_is_gone", a_dropped_sandbox_is_gone),
+    ("death::dropping_all_leaves_nothing", dropping_all_leaves_nothing),
+    ("death::a_killed_spawner_is_replaced", a_killed_spawner_is_replaced),
+    ("death::a_killed_host_leaves_nothing", a_killed_host_leaves_nothing),
+    ("death::a_death_at_each_step_leaves_nothing", a_death_at_each_step),
+    ("death::a_hosts_death_at_each_step_leaves_nothing", a_hosts_death_at_each_step),
+    ("death::a_sweep_spares_other_owners", a_sweep_spares_other_owners),
+    ("death::a_program_without_dispatch_is_an_error", a_program_without_dispatch),
+];
+
+/// A process of the host's, by a word of its command line.
+fn running(word: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
+        entry.file_name().to_string_lossy().parse::<u32>().is_ok()
+            && std::fs::read(entry.path().join("cmdline"))
+                .is_ok_and(|line| line.split(|b| *b == 0).any(|arg| arg == word.as_bytes()))
+    })
+}
+
+/// Every control group of an owner, in every hierarchy.
+fn groups(owner: &str) -> Vec<String> {
+    let name = format!("lambfold-{owner}");
+    let mut found = Vec::new();
+    let mut look = vec![Path::new("/sys/fs/cgroup").to_owned()];
+    while let Some(folder) = look.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                if entry.file_name().to_string_lossy() == name {
+                    found.push(entry.path().display().to_string());
+                }
+                look.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Loop devices over files of this folder.
+fn loops(folder: &Path) -> usize {
+    let text = folder.display().to_string();
+    std::fs::read_dir("/sys/block")
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|e| {
+            std::fs::read_to_string(e.path().join("loop/backing_file"))
+                .is_ok_and(|file| file.contains(&text))
+        })
+        .count()
+}
+
+fn mounts(word: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    text.lines().filter(|line| line.contains(word)).count()
+}
+
+/// A guest whose command line has a word of its own.
+fn marked(word: &str) -> lambfold_sandbox::Command {
+    let mut command = bash("echo up; while :; do sleep 1000; done");
+    command.args.push(word.to_owned());
+    command
+}
+
+fn a_dropped_sandbox_is_gone() {
+    let world = World::new();
+    let inside = world.sandbox();
+    let word = format!("{}-guest", world.owner);
+    inside.start(marked(&word));
+    inside.output_until("up");
+    assert!(running(&word));
+    drop(inside);
+    wait_for("the guest's death", || !running(&word));
+    world.sandbox().bash("true").ok();
+}
+
+fn dropping_all_leaves_nothing() {
+    let world = World::new();
+    let word = format!("{}-guest", world.owner);
+    let inside = world.sandbox();
+    inside.start(marked(&word));
+    inside.output_until("up");
+    let World { sandboxes, dir, owner } = world;
+    drop(sandboxes);
+    assert_eq!(inside.event(), Event::Gone);
+    assert_eq!(inside.event(), Event::Gone);
+    assert!(inside.sandbox.spawn(bash("true")).is_err());
+    assert!(!running(&word));
+    assert_eq!(groups(&owner), Vec::<String>::new());
+    drop(inside);
+    let path = dir.path().to_owned();
+    wait_for("loop devices to be freed", || loops(&path) == 0);
+    assert_eq!(mounts(&path.display().to_string()), 0);
+}
+
+fn a_killed_spawner_is_replaced() {
+    let world = World::new();
+    let inside = world.sandbox();
+    let word = format!("{}-guest", world.owner);
+    inside.start(marked(&word));
+    inside.output_until("up");
+    let old = world.sandboxes.spawner_pid();
+    // Requests under way at that moment are answered, one way or the other.
+    let (answers, results) = std::sync::mpsc::channel();
+    for _ in 0..20 {
+        let answers = answers.clone();
+        world.sandboxes.create(spec(), move |made| answers.send(made).unwrap());
+    }
+    let killed = Instant::now();
+    kill(old);
+    assert_eq!(inside.event(), Event::Gone);
+    for _ in 0..20 {
+        match results.recv_timeout(PATIENCE).unwrap() {
+            Ok(sandbox) => assert_eq!(Inside::new(sandbox).event(), Event::Gone),
+            Err(CreateError::SpawnerGone { .. }) => {}
+            Err(other) => panic!("{}", chain(&other)),
+        }
+    }
+    wait_for("the guest's death", || !running(&word));
+    wait_for("another spawner", || ![0, old].contains(&world.sandboxes.spawner_pid()));
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    world.sandbox().bash("true").ok();
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Played by a child of the test: makes sandboxes, says so, and waits to be killed.
+pub fn doomed_host() {
+    let mut arguments = std::env::args().skip(2);
+    let (owner, work_dir) = (arguments.next().unwrap(), arguments.next().unwrap());
+    let config = Config::new(owner.clone(), work_dir);
+    let sandboxes = Sandboxes::start(config).unwrap();
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        let (done, result) = std::sync::mpsc::channel();
+        sandboxes.create(spec(), move |sandbox| done.send(sandbox).unwrap());
+        let Ok(inside) = result.recv_timeout(PATIENCE).unwrap().map(Inside::new) else { break };
+        let process = inside.sandbox.spawn(marked(&format!("{owner}-guest"))).unwrap();
+        if inside.event() != Event::Started(process) {
+            break;
+        }
+        made.push(inside);
+    }
+    println!("{}", sandboxes.spawner_pid());
+    use std::io::Read;
+    // Nothing comes: it ends by a signal.
+    let _ = std::io::stdin().read(&mut [0u8]);
+}
+
+struct Doomed {
+    owner: String,
+    dir: tempfile::TempDir,
+    child: std::process::Child,
+}
+
+impl Doomed {
+    fn start(fault: Option<&str>) -> Doomed {
+        let (config, dir) = config();
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["doomed-host", &config.owner])
+            .arg(&config.work_dir)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        if let Some(fault) = fault {
+            command.env("LAMBFOLD_SANDBOX_FAULT", fault);
+        }
+        let child = command.spawn().unwrap();
+        Doomed { owner: config.owner, dir, child }
+    }
+
+    /// Its spawner, once its sandboxes are there.
+    fn spawner(&mut self) -> u32 {
+        use std::io::BufRead;
+        let mut line = String::new();
+        let stdout = self.child.stdout.as_mut().unwrap();
+        std::io::BufReader::new(stdout).read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
+    }
+
+    /// Waits until no process is left, starts again on the same folder, and looks around.
+    fn check(self, spawner: Option<u32>) {
+        let Doomed { owner, dir, mut child } = self;
+        child.wait().unwrap();
+        let word = format!("{owner}-guest");
+        wait_for("guests' death", || !running(&word));
+        if let Some(spawner) = spawner {
+            wait_for("the spawner's death", || !Path::new(&format!("/proc/{spawner}")).exists());
+        }
+        let work_dir = dir.path().join("work");
+        let world = World::with(Config::new(owner.clone(), &work_dir), dir);
+        world.sandbox().bash("true").ok();
+        let World { sandboxes, dir, .. } = world;
+        drop(sandboxes);
+        assert_eq!(groups(&owner), Vec::<String>::new());
+        wait_for("loop devices to be freed", || loops(dir.path()) == 0);
+        lambfold_sandbox::sweep(&owner, &work_dir).unwrap();
+        let left: Vec<_> = std::fs::read_dir(&work_dir).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn a_killed_host_leaves_nothing() {
+    let mut doomed = Doomed::start(None);
+    let spawner = doomed.spawner();
+    assert!(running(&format!("{}-guest", doomed.owner)));
+    kill(doomed.child.id());
+    doomed.check(Some(spawner));
+    // Both at once: nobody is left to clean up but the next start.
+    let mut doomed = Doomed::start(None);
+    let spawner = doomed.spawner();
+    kill(spawner);
+    kill(doomed.child.id());
+    doomed.check(Some(spawner));
+}
+
+/// Steps of one sandbox, where a fault can strike.
+fn sandbox_steps() -> impl Iterator<Item = Step> {
+    let first = Step::ALL.iter().position(|s| *s == Step::Cgroup).unwrap();
+    let not_run = [Step::TmpImage];
+    Step::ALL[first..].iter().copied().filter(move |s| !not_run.contains(s))
+}
+
+fn a_death_at_each_step() {
+    for victim in [Victim::Init, Victim::Spawner] {
+        for step in sandbox_steps() {
+            let (mut config, dir) = config();
+            config.fault = Some(Fault { step, victim });
+            let world = World::with(config, dir);
+            let outside_of_init = step < Step::Detach;
+            let made = world.try_create(spec());
+            match (victim, made) {
+                // It is not pid 1 that does this step.
+                (Victim::Init, Ok(sandbox)) if outside_of_init => {
+                    Inside::new(sandbox).bash("true").ok();
+                }
+                (_, Ok(sandbox)) => {
+                    assert!(step > Step::Ready, "{step} was passed");
+                    let inside = Inside::new(sandbox);
+                    inside.sandbox.spawn(bash("echo out")).unwrap();
+                    while !matches!(inside.event(), Event::Gone) {}
+                }
+                (Victim::Init, Err(CreateError::Died { .. })) => assert!(step <= Step::Ready),
+                (Victim::Spawner, Err(CreateError::SpawnerGone { .. })) => {}
+                // Pid 1 was the first to see it.
+                (Victim::Spawner, Err(CreateError::Step { source, .. })) => {
+                    assert_eq!(source.errno, libc::ESRCH);
+                }
+                (_, Err(other)) => panic!("{victim:?} at {step}: {}", chain(&other)),
+            }
+            let World { sandboxes, dir, owner } = world;
+            drop(sandboxes);
+            assert_eq!(groups(&owner), Vec::<String>::new(), "{victim:?} at {step}");
+            wait_for("loop devices to be freed", || loops(dir.path()) == 0);
+        }
+    }
+}
+
+fn a_hosts_death_at_each_step() {
+    for step in sandbox_steps() {
+        Doomed::start(Some(&format!("host:{step}"))).check(None);
+    }
+}
+
+fn a_sweep_spares_other_owners() {
+    let (a, b) = (World::new(), World::new());
+    let (in_a, in_b) = (a.sandbox(), b.sandbox());
+    let word = format!("{}-guest", b.owner);
+    in_b.start(marked(&word));
+    in_b.output_until("up");
+    in_a.bash("true").ok();
+    let World { sandboxes, dir, owner } = a;
+    // An owner that runs is not swept.
+    let work_dir = dir.path().join("work");
+    assert!(lambfold_sandbox::sweep(&owner, &work_dir).is_err());
+    drop(sandboxes);
+    lambfold_sandbox::sweep(&owner, &work_dir).unwrap();
+    // A prefix of the other's name is another name.
+    lambfold_sandbox::sweep("test", &work_dir).unwrap();
+    assert!(running(&word));
+    in_b.bash("true").ok();
+    b.create(Spec { ..spec() }).bash("true").ok();
+}
+
+fn a_program_without_dispatch() {
+    let (mut config, _dir) = config();
+    config.program = Some("/bin/true".into());
+    assert!(matches!(Sandboxes::start(config), Err(StartError::Died)));
+    let (mut config, _dir) = crate::world::config();
+    config.program = Some("/missing".into());
+    assert!(matches!(Sandboxes::start(config), Err(StartError::Execute { .. })));
+}
