@@ -156,7 +156,8 @@ pub fn doomed_host() {
         }
         made.push(inside);
     }
-    println!("{}", sandboxes.spawner_pid());
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{}", sandboxes.spawner_pid()).unwrap();
     use std::io::Read;
     // Nothing comes: it ends by a signal.
     let _ = std::io::stdin().read(&mut [0u8]);
