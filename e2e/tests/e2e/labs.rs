@@ -9,8 +9,9 @@ use std::process::Command;
 struct Aws {
     program: String,
     endpoint: String,
-    /// Debian's 2.9.19 does not know `AWS_ENDPOINT_URL`.
-    by_flag: bool,
+    /// Debian's 2.9.19, which does not know `AWS_ENDPOINT_URL`; PyPI's is version 1, which takes
+    /// a payload as it is.
+    version_2: bool,
 }
 
 impl Aws {
@@ -24,7 +25,7 @@ impl Aws {
             ("AWS_PAGER", ""),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ]);
-        if self.by_flag {
+        if self.version_2 {
             command.args(["--endpoint-url", &self.endpoint]);
         } else {
             command.env("AWS_ENDPOINT_URL", &self.endpoint);
@@ -38,19 +39,12 @@ impl Aws {
     fn invoke(&self, work: &Path, function: &str, payload: &str) -> (Value, String) {
         let out = work.join("answer.json");
         let out_text = out.to_str().unwrap();
-        let reply = self.run(&[
-            "lambda",
-            "invoke",
-            "--function-name",
-            function,
-            "--payload",
-            payload,
-            "--cli-binary-format",
-            "raw-in-base64-out",
-            "--log-type",
-            "Tail",
-            out_text,
-        ]);
+        let mut args = vec!["lambda", "invoke", "--function-name", function, "--payload", payload];
+        if self.version_2 {
+            args.extend(["--cli-binary-format", "raw-in-base64-out"]);
+        }
+        args.extend(["--log-type", "Tail", out_text]);
+        let reply = self.run(&args);
         (reply, std::fs::read_to_string(out).unwrap())
     }
 
@@ -78,9 +72,9 @@ impl Aws {
     }
 }
 
-fn labs(program: String, by_flag: bool) {
+fn labs(program: String, version_2: bool) {
     let server = server();
-    let aws = Aws { program, endpoint: server.url().trim_end_matches('/').to_owned(), by_flag };
+    let aws = Aws { program, endpoint: server.url().trim_end_matches('/').to_owned(), version_2 };
     let work = tempfile::tempdir().unwrap();
 
     // lab 1: bootstrap and function.sh in one zip
