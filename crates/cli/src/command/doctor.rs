@@ -1,5 +1,3 @@
-mod programs;
-
 use super::shared;
 use crate::args::{Doctor, Format};
 use crate::client::{Client, ClientError, Request, Service};
@@ -7,13 +5,13 @@ use crate::failure::{Exit, Failure};
 use crate::output;
 use lambfold_sandbox::{Config, Rootfs, StepOutcome, StepReport, probe};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
     let client = shared::connect(&args.connection)?;
-    let (rootfs, root) = match args.rootfs.as_str() {
-        "host" => (Rootfs::Host, PathBuf::from("/")),
-        dir if Path::new(dir).is_dir() => (Rootfs::Dir(dir.into()), PathBuf::from(dir)),
+    let rootfs = match args.rootfs.as_str() {
+        "host" => Rootfs::Host,
+        dir if Path::new(dir).is_dir() => Rootfs::Dir(dir.into()),
         other => {
             return Err(Failure::usage(format!("--rootfs {other} is neither host nor a folder")));
         }
@@ -25,10 +23,6 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
     let mut checks: Vec<Check> = probe(config).into_iter().map(Check::of_step).collect();
     // Nothing tried is nothing proven.
     assert!(!checks.is_empty(), "the sandbox's probe reports no step");
-    checks.extend(programs::missing(&root).into_iter().map(Check::of_missing));
-    if checks.iter().all(|check| check.group != Group::Program) {
-        checks.push(Check::all_programs());
-    }
     checks.push(Check::of_server(&client));
     let fails = checks.iter().any(|check| check.outcome == Outcome::Fails);
     match args.printing.format {
@@ -42,14 +36,15 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
         output::talk("functions cannot run here until what fails is remedied");
         return Ok(Exit::Failed);
     }
-    output::talk("functions can run here");
+    let lesser = checks.iter().any(|check| check.outcome == Outcome::Lesser);
+    let how = if lesser { ", with less than there could be" } else { "" };
+    output::talk(&format!("functions can run here{how}"));
     Ok(Exit::Done)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
     Sandbox,
-    Program,
     Server,
 }
 
@@ -57,7 +52,6 @@ impl Group {
     fn name(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",
-            Self::Program => "program",
             Self::Server => "server",
         }
     }
@@ -107,26 +101,6 @@ impl Check {
         Self { group: Group::Sandbox, name: step.name, outcome, explanation, remedy }
     }
 
-    fn of_missing(program: &programs::Program) -> Self {
-        Self {
-            group: Group::Program,
-            name: program.name.into(),
-            outcome: Outcome::Lesser,
-            explanation: "is part of Amazon Linux and not here; functions that run it fail".into(),
-            remedy: format!("apt-get install {}", program.package),
-        }
-    }
-
-    fn all_programs() -> Self {
-        Self {
-            group: Group::Program,
-            name: "programs".into(),
-            outcome: Outcome::Holds,
-            explanation: "everything that scripts find on Amazon Linux is here".into(),
-            remedy: String::new(),
-        }
-    }
-
     fn of_server(client: &Client) -> Self {
         let endpoint = client.endpoint().to_string();
         let request = Request::new(Service::Lambda, "GET", "/health/ready");
@@ -151,20 +125,48 @@ impl Check {
     }
 }
 
+/// Width of the report, as long as names leave room, columns.
+const WIDTH: usize = 100;
+
 /// Aligned columns; what does not hold is followed by its remedy.
 fn table(checks: &[Check]) -> String {
     let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for check in checks {
         let (group, name, outcome) = (check.group.name(), &check.name, check.outcome.name());
-        let line = format!("{group:<8} {name:<width$}  {outcome:<11}  {}", check.explanation);
-        text.push_str(line.trim_end());
-        text.push('\n');
+        let head = format!("{group:<7}  {name:<width$}  {outcome:<11}  ");
+        let indent = " ".repeat(head.chars().count());
+        let mut start = head.as_str();
+        let mut write = |paragraph: &str| {
+            for line in wrap(paragraph, WIDTH.saturating_sub(indent.len()).max(40)) {
+                text.push_str(format!("{start}{line}").trim_end());
+                text.push('\n');
+                start = &indent;
+            }
+        };
+        write(&check.explanation);
         if !check.remedy.is_empty() {
-            text.push_str(&format!("{:9}{:width$}  remedy: {}\n", "", "", check.remedy));
+            write(&format!("remedy: {}", check.remedy));
         }
     }
     text
+}
+
+/// Lines of at most `width` columns, unless a word is longer; at least one.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("there is always a line");
+        if last.is_empty() {
+            last.push_str(word);
+        } else if last.chars().count() + 1 + word.chars().count() <= width {
+            last.push(' ');
+            last.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -180,12 +182,14 @@ mod tests {
             explanation: "does it".into(),
             remedy: remedy.into(),
         };
+        let long = "delegate ".repeat(12);
         let checks =
-            [check("clone", Outcome::Holds, ""), check("cgroup-base", Outcome::Fails, "delegate")];
+            [check("clone", Outcome::Holds, ""), check("cgroup-base", Outcome::Fails, &long)];
         let expected = "\
 sandbox  clone        holds        does it
 sandbox  cgroup-base  FAILS        does it
-                      remedy: delegate
+                                   remedy: delegate delegate delegate delegate delegate delegate
+                                   delegate delegate delegate delegate delegate delegate
 ";
         assert_eq!(table(&checks), expected);
     }

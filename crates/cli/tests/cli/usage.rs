@@ -126,3 +126,20 @@ fn a_stranger_at_the_address_is_not_taken_for_the_server() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("not of the AWS API"), "{}", ran.stderr);
 }
+
+/// Whatever this machine allows, the report is whole and its exit code says the same.
+#[test]
+fn doctor_names_a_remedy_for_all_that_does_not_hold() {
+    let ran = run(&mut lambfold(&["doctor", "--output", "json"]));
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let works = report["Works"].as_bool().unwrap();
+    assert_eq!(ran.code, i32::from(!works), "{}", ran.stderr);
+    let checks = report["Checks"].as_array().unwrap();
+    let steps = checks.iter().filter(|check| check["Group"] == "sandbox").count();
+    assert!(steps > 20, "{report:#}");
+    for check in checks {
+        let wrong = ["lesser", "fails"].iter().any(|outcome| check["Outcome"] == *outcome);
+        let remedy = check["Remedy"].as_str().unwrap_or_default();
+        assert!(!wrong || check["Group"] == "server" || !remedy.is_empty(), "{check:#}");
+    }
+}
