@@ -1,6 +1,10 @@
 //! What this machine and this user allow: said, never silently missing.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+use crate::step::Step;
 
 /// What sandboxes made here have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +31,31 @@ pub struct Capabilities {
     /// Programs that Amazon Linux has and the root file system here lacks, each with the Debian
     /// package that brings it.
     pub missing_programs: Vec<(String, String)>,
-    /// Everything that is lesser than it could be, each in one sentence with its remedy.
-    pub notes: Vec<String>,
+    /// Everything that is lesser than it could be.
+    pub notes: Vec<Note>,
+}
+
+/// Something that is lesser than it could be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// The step that found it.
+    pub step: Step,
+    /// What it costs.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Note {
+    pub(crate) fn new(step: Step, what: impl Into<String>, remedy: impl Into<String>) -> Note {
+        Note { step, what: what.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
 }
 
 /// How the ids inside map to the host's.

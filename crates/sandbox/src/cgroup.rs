@@ -19,6 +19,10 @@ pub(crate) use remove::sweep;
 
 use crate::capabilities::FreezeMode;
 
+/// How to get control groups.
+pub(crate) const REMEDY: &str =
+    "run as root, or in a delegated group (systemd-run --user --scope -p Delegate=yes)";
+
 /// What a hierarchy is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {

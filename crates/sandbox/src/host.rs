@@ -100,7 +100,8 @@ impl Sandboxes {
         fault_of_environment(&mut config)?;
         check_config(&config)?;
         let execute = |source| StartError::Execute { program: program(&config), source };
-        sweep(&config.owner, &config.work_dir).map_err(execute)?;
+        sweep(&config.owner, &config.work_dir)
+            .map_err(|source| StartError::WorkDir { path: config.work_dir.clone(), source })?;
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|e| execute(e.into()))?;
         let shared = Arc::new(Shared {

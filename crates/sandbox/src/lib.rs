@@ -29,7 +29,7 @@ mod template;
 mod tmp;
 mod wire;
 
-pub use capabilities::{Capabilities, FreezeMode, IdMode, ShellView, TmpMode};
+pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
 pub use host::{Sandbox, Sandboxes, dispatch, is_root, probe, sweep};
 pub use spec::{
     Bind, Command, Config, CreateError, Event, ExitStatus, Fault, Network, ProcessId, Rootfs, Spec,

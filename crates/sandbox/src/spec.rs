@@ -201,6 +201,15 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What an earlier run left in the work folder could not be removed.
+    #[error("sandbox work folder {} cannot be used", path.display())]
+    WorkDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why; `WouldBlock`: another spawner of this owner is running.
+        #[source]
+        source: std::io::Error,
+    },
     /// The spawner could not be executed.
     #[error("cannot execute the sandbox spawner {}", program.display())]
     Execute {

@@ -36,24 +36,26 @@ macro_rules! steps {
 }
 
 steps! {
+    /// The spawner takes the owner's work folder.
+    WorkFolder = "work-folder",
+    /// The control groups that limit sandboxes are found.
+    CgroupBase = "cgroup-base",
     /// The spawner gets a user namespace of its own (ordinary users only).
     UserNamespace = "user-namespace",
     /// The spawner gets mount namespaces of its own.
     MountNamespace = "mount-namespace",
+    /// A file system for /tmp is made ready.
+    TmpImage = "tmp-image",
     /// The root file system that all sandboxes share is put together.
     RootTemplate = "root-template",
     /// The spawner makes the template its root and lets the host's root go.
     PivotRoot = "pivot-root",
     /// The system call filter is compiled.
     SeccompCompile = "seccomp-compile",
-    /// The control groups that limit sandboxes are found.
-    CgroupBase = "cgroup-base",
     /// A user namespace with the sandbox's ids is made.
     GuestUserNamespace = "guest-user-namespace",
     /// The control groups of the sandbox are made.
     Cgroup = "cgroup",
-    /// A file system for /tmp is made ready.
-    TmpImage = "tmp-image",
     /// Read-only views of the host directories are made.
     BindViews = "bind-views",
     /// Pid 1 is cloned into new mount, pid, network, ipc, uts and cgroup namespaces.

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
 
-use crate::capabilities::ShellView;
+use crate::capabilities::{Note, ShellView};
 use crate::ids::Ids;
 use crate::mount::{attach, tree, view};
 use crate::spec::{Config, Rootfs};
+use crate::step::Step;
 use crate::sys;
 
 /// Folders of the host's root that hold programs and libraries.
@@ -60,7 +61,7 @@ const ETC_FILE_MAX_BYTES: u64 = 4 << 20;
 pub(crate) struct Template {
     pub(crate) shell: ShellView,
     pub(crate) seen_as_root: bool,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// An operation that failed, with its name.
@@ -216,9 +217,13 @@ impl Builder<'_> {
         let (fd, mapped) = at("make a view of", source, view(source, self.id_map))?;
         if self.id_map.is_some() && !mapped {
             self.out.seen_as_root = false;
-            self.out.notes.push(format!(
-                "files of {} are seen as nobody's: their file system has no id-mapped mounts",
-                source.display()
+            self.out.notes.push(Note::new(
+                Step::RootTemplate,
+                format!(
+                    "files of {} are seen as nobody's: their file system has no id-mapped mounts",
+                    source.display()
+                ),
+                "use a newer kernel, or a root file system on ext4, xfs or btrfs",
             ));
         }
         at("attach", &path, attach(fd, &path))
@@ -230,9 +235,11 @@ impl Builder<'_> {
         }
         self.out.shell = self.shell();
         if self.out.shell == ShellView::HostShell {
-            self.out.notes.push(
-                "/bin/sh is not bash as on Amazon Linux: install bash (Debian package bash)".into(),
-            );
+            self.out.notes.push(Note::new(
+                Step::RootTemplate,
+                "/bin/sh is not bash as on Amazon Linux",
+                "install the Debian package bash",
+            ));
         }
         Ok(())
     }

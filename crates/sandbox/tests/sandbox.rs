@@ -1,6 +1,12 @@
 //! The sandbox from outside and from inside, as root and as an ordinary user.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub
+)]
 
 #[path = "sandbox/basics.rs"]
 mod basics;

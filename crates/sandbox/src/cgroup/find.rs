@@ -9,12 +9,18 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Hierarchy, Use};
+use crate::capabilities::Note;
+use crate::step::Step;
 
 /// What was found, with a sentence for each thing that is missing.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) list: Vec<Hierarchy>,
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Note>,
+}
+
+fn note(found: &mut Found, what: String) {
+    found.notes.push(Note::new(Step::CgroupBase, what, super::REMEDY));
 }
 
 /// One mount of `/proc/self/mountinfo` that is a cgroup file system.
@@ -48,7 +54,7 @@ pub(crate) fn find(owner: &str, host: u32) -> io::Result<Found> {
         ];
         match own_group(&own, None, owner).and_then(|path| place(mounted, path)) {
             Some(place) => add_v2(&mut found, mounted, &place, wanted, owner, host),
-            None => found.notes.push("the cgroup v2 hierarchy does not show our own group".into()),
+            None => note(&mut found, "the cgroup v2 hierarchy does not show our own group".into()),
         }
     }
     if !found.list.iter().any(|h| matches!(h.used, Use::Unified { .. }))
@@ -98,7 +104,7 @@ fn add_v1(
         .and_then(|place| make(&place, owner, used));
     match made {
         Ok(hierarchy) => found.list.push(hierarchy),
-        Err(e) => found.notes.push(format!("cgroup v1 {controller} is not ours to use: {e}")),
+        Err(e) => note(found, format!("cgroup v1 {controller} is not ours to use: {e}")),
     }
 }
 
@@ -132,17 +138,17 @@ fn add_v2(
         Ok((mut hierarchy, [memory, pids, cpu])) => {
             for ((name, wanted), has) in wanted.iter().zip([memory, pids, cpu]) {
                 if *wanted && !has {
-                    found.notes.push(format!(
-                        "cgroup controller {name} is not delegated to {}",
-                        place.display()
-                    ));
+                    note(
+                        found,
+                        format!("cgroup controller {name} is not delegated to {}", place.display()),
+                    );
                 }
             }
             hierarchy.used = Use::Unified { memory, pids, cpu };
             found.list.push(hierarchy);
         }
         Err(e) => {
-            found.notes.push(format!("cgroup v2 group {} is not ours to use: {e}", place.display()))
+            note(found, format!("cgroup v2 group {} is not ours to use: {e}", place.display()))
         }
     }
 }

@@ -11,7 +11,7 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::Resource;
 
 use super::{Parts, Spawner};
-use crate::capabilities::{Capabilities, FreezeMode, IdMode, TmpMode};
+use crate::capabilities::{Capabilities, FreezeMode, IdMode, Note, TmpMode};
 use crate::cgroup::{self, Hierarchies};
 use crate::ids::{self, Ids};
 use crate::seccomp::Filters;
@@ -41,17 +41,17 @@ pub(super) fn prepare(
     null: OwnedFd,
 ) -> Result<Spawner, StepError> {
     let mut notes = Vec::new();
-    let signals = step(Step::UserNamespace, "watch children", sys::signal_fd(&[libc::SIGCHLD]))?;
+    let signals = step(Step::WorkFolder, "watch children", sys::signal_fd(&[libc::SIGCHLD]))?;
     raise_open_files();
     let host = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get() as u32);
     let missing_programs = crate::programs::missing(match &config.rootfs {
         Rootfs::Host => Path::new("/"),
         Rootfs::Dir(dir) => dir,
     });
-    step(Step::RootTemplate, "make the work folder", fs::create_dir_all(&config.work_dir))?;
+    step(Step::WorkFolder, "make the work folder", fs::create_dir_all(&config.work_dir))?;
 
     let lock = crate::host::sweep::lock(&config.work_dir, LOCK_PATIENCE);
-    let lock = step(Step::RootTemplate, "lock the work folder", lock)?;
+    let lock = step(Step::WorkFolder, "lock the work folder", lock)?;
 
     // Control groups first: their files are opened as the user that starts us, by its paths.
     let found = step(Step::CgroupBase, "find control groups", cgroup::find(&config.owner, host))?;
@@ -69,17 +69,17 @@ pub(super) fn prepare(
         step(Step::UserNamespace, "open a descriptor of itself", own_pidfd.map_err(Into::into))?;
     let ids = Ids::new(mode, config.user.clone(), &config.owner);
 
-    let host_mounts = mount_namespace(MountPropagationFlags::DOWNSTREAM)?;
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let proc = step(Step::MountNamespace, "open /proc", proc.map_err(Into::into))?;
+    let proc = step(Step::UserNamespace, "open /proc", proc.map_err(Into::into))?;
     let file_map = match ids.file_map() {
         None => None,
         Some(map) => Some(step(
-            Step::GuestUserNamespace,
+            Step::UserNamespace,
             "make a user namespace for views",
             ids::make_namespace(proc.as_fd(), &map, &map),
         )?),
     };
+    let host_mounts = mount_namespace(MountPropagationFlags::DOWNSTREAM)?;
     let maker = image_maker(mode, &config, &ids, &mut notes)?;
     let own_mounts = mount_namespace(MountPropagationFlags::PRIVATE)?;
     let root = config.work_dir.join("root");
@@ -150,35 +150,39 @@ fn record(config: &Config, groups: &Hierarchies) {
     }
 }
 
-fn note_groups(groups: &Hierarchies, notes: &mut Vec<String>) {
-    let remedy =
-        "run as root, or in a delegated group (systemd-run --user --scope -p Delegate=yes)";
+fn note_groups(groups: &Hierarchies, notes: &mut Vec<Note>) {
+    let mut note = |what| notes.push(Note::new(Step::CgroupBase, what, cgroup::REMEDY));
     if !groups.has_memory() {
-        notes.push(format!("memory is neither limited nor measured: no control group; {remedy}"));
+        note("memory is neither limited nor measured: no control group");
     }
     if !groups.has_pids() {
-        notes.push(format!(
-            "the number of processes is limited by RLIMIT_NPROC only: no control group; {remedy}"
-        ));
+        note("the number of processes is limited by RLIMIT_NPROC only: no control group");
+    }
+    if !groups.has_cpu() {
+        note("processor shares are not weighed: no control group");
     }
     if groups.freeze_mode() == FreezeMode::Signals {
-        notes.push(format!(
-            "idle sandboxes are stopped by SIGSTOP, which guests can see: no control group; {remedy}"
-        ));
+        note("idle sandboxes are stopped by SIGSTOP, which guests can see: no control group");
     }
 }
 
-fn user_namespace(notes: &mut Vec<String>) -> Result<IdMode, StepError> {
+fn user_namespace(notes: &mut Vec<Note>) -> Result<IdMode, StepError> {
     if ids::is_real_root() {
         return Ok(IdMode::Own);
     }
     let (mode, reason) =
         step(Step::UserNamespace, "enter a user namespace", ids::enter_own_namespace())?;
-    notes.push("host files are seen as nobody's: only root can map their owner".into());
+    notes.push(Note::new(
+        Step::UserNamespace,
+        "host files are seen as nobody's: only root can map their owner",
+        "run as root where a program insists on files of root's",
+    ));
     if mode == IdMode::One {
-        notes.push(format!(
-            "pid 1 and the guest of a sandbox are the same user ({reason}); install the Debian \
-             package uidmap and give the user a range in /etc/subuid and /etc/subgid"
+        notes.push(Note::new(
+            Step::UserNamespace,
+            format!("pid 1 and the guest of a sandbox are the same user: {reason}"),
+            "install the Debian package uidmap and give the user a range in /etc/subuid and \
+             /etc/subgid",
         ));
     }
     Ok(mode)
@@ -198,7 +202,7 @@ fn image_maker(
     mode: IdMode,
     config: &Config,
     ids: &Ids,
-    notes: &mut Vec<String>,
+    notes: &mut Vec<Note>,
 ) -> Result<Option<Maker>, StepError> {
     let reason = if mode == IdMode::Own {
         let maker = Maker::start(&config.work_dir, ids.root_owner());
@@ -215,8 +219,10 @@ fn image_maker(
     } else {
         "only root can use loop devices".to_owned()
     };
-    notes.push(format!(
-        "/tmp is a tmpfs, and the memory limit (if any) is raised by its size: {reason}"
+    notes.push(Note::new(
+        Step::TmpImage,
+        format!("/tmp is a tmpfs, and the memory limit (if any) is raised by its size: {reason}"),
+        "run as root with loop devices and the Debian package e2fsprogs",
     ));
     Ok(None)
 }

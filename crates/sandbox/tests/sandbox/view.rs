@@ -1,6 +1,6 @@
 //! What the guest sees: its files, its user, its shell.
 
-use lambfold_sandbox::{Command, IdMode, Rootfs, ShellView, Spec, TmpMode};
+use lambfold_sandbox::{Command, IdMode, Rootfs, ShellView, Spec, Step, StepOutcome, TmpMode};
 
 use crate::Test;
 use crate::world::{World, bash, bind, config, spec};
@@ -14,6 +14,8 @@ pub const TESTS: &[Test] = &[
     ("view::a_directory_can_be_the_root", a_directory_can_be_the_root),
     ("view::what_is_lesser_is_said", what_is_lesser_is_said),
     ("view::extra_host_names", extra_host_names),
+    ("view::a_probe_does_every_step", a_probe_does_every_step),
+    ("view::a_probe_names_the_step_that_fails", a_probe_names_the_step_that_fails),
 ];
 
 fn the_user() {
@@ -170,7 +172,9 @@ fn what_is_lesser_is_said() {
         Ok("one-id") => assert_eq!(capabilities.ids, IdMode::One, "{:?}", capabilities.notes),
         _ => {}
     }
-    let noted = |word: &str| capabilities.notes.iter().any(|n| n.contains(word));
+    let noted = |word: &str| {
+        capabilities.notes.iter().any(|n| n.what.contains(word) && !n.remedy.is_empty())
+    };
     assert_eq!(lambfold_sandbox::is_root(), capabilities.ids == IdMode::Own);
     assert_eq!(!capabilities.memory_limit, noted("memory is neither limited nor measured"));
     assert_eq!(!capabilities.processes_limit, noted("RLIMIT_NPROC"));
@@ -180,6 +184,31 @@ fn what_is_lesser_is_said() {
     let inside = world.sandbox();
     assert_eq!(inside.sandbox.memory_peak_bytes().is_some(), capabilities.memory_accounting);
     assert_eq!(inside.sandbox.oom_kills().is_some(), capabilities.memory_accounting);
+}
+
+fn a_probe_does_every_step() {
+    let (config, _dir) = config();
+    let reports = lambfold_sandbox::probe(config);
+    assert_eq!(reports.len(), Step::ALL.len() + 1);
+    for report in &reports {
+        let good = matches!(report.outcome, StepOutcome::Holds | StepOutcome::Lesser);
+        assert!(good, "{report:?}");
+        assert_eq!(report.outcome == StepOutcome::Lesser, !report.remedy.is_empty(), "{report:?}");
+    }
+    let lesser = |step: Step| {
+        reports.iter().any(|r| r.name == step.name() && r.outcome == StepOutcome::Lesser)
+    };
+    assert_eq!(lesser(Step::TmpImage), !lambfold_sandbox::is_root());
+}
+
+fn a_probe_names_the_step_that_fails() {
+    let (mut config, dir) = config();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    config.work_dir = dir.path().join("file/work");
+    let reports = lambfold_sandbox::probe(config);
+    assert_eq!(reports[0].outcome, StepOutcome::Fails, "{:?}", reports[0]);
+    assert!(!reports[0].remedy.is_empty());
+    assert!(reports[1..].iter().all(|r| r.outcome == StepOutcome::NotReached));
 }
 
 fn extra_host_names() {
