@@ -128,6 +128,20 @@ async fn the_keeper_does_not_miss_a_deadline_that_follows_many_warm_invocations(
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_of_a_process_that_was_given_up_are_closed() {
+    let lab = dies(ExitStatus::Code(1));
+    let environment = lab.launch().await;
+    let mut old = lab.world.outsider();
+    assert_eq!(old.call("GET", "nothing", "", b"").await.unwrap().0, 404);
+    begin(&environment, "").finish().await;
+    // A late init/error, say, must not be taken for the new process's.
+    assert!(old.call("POST", "init/error", "", b"{}").await.is_none());
+    assert_eq!(begin(&environment, "again").finish().await.payload, "again");
+    let mut new = lab.world.outsider();
+    assert_eq!(new.call("GET", "nothing", "", b"").await.unwrap().0, 404);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_after_the_response_leaves_the_caller_the_good_answer() {
     let lab = Lab::new(|number, mut guest| async move {
         if number == 1 {

@@ -98,6 +98,23 @@ async fn what_the_runtime_said_of_its_init_answers_the_invocation_that_fails_too
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_timeout_is_told_whatever_the_runtime_said_before() {
+    let lab = Lab::new(|number, mut guest| async move {
+        if number == 1 {
+            guest.post("init/error", "", br#"{"old":1}"#).await;
+        }
+        std::future::pending().await
+    });
+    let environment = lab.launch().await;
+    let pending = begin(&environment, "");
+    settle().await;
+    advance_ms(3_005).await;
+    let finished = pending.finish().await;
+    let text = "Task timed out after 3.00 seconds";
+    assert_eq!(finished.payload, error("Sandbox.Timedout", finished.id, text));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_init_phase_has_ten_seconds_and_the_retry_has_the_timeout() {
     let lab = Lab::new(|number, guest| async move {
         if number < 3 {
