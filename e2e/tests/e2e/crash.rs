@@ -85,6 +85,13 @@ impl Place {
 }
 
 impl Server {
+    /// As an operator does: SIGTERM, and it ends by itself.
+    fn stop(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+
     fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -108,19 +115,6 @@ fn control_groups(id: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Control groups of single sandboxes, inside the one that carries the data folder's id.
-fn sandbox_groups(id: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for group in control_groups(id) {
-        for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
-}
-
 fn images_in_use(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
@@ -139,10 +133,14 @@ fn assert_nothing_is_left(place: &Place, marker: &str) {
         place.processes().is_empty() && place.guests(marker).is_empty()
     });
     let server = place.start();
+    server.stop();
     let id = place.id();
-    wait_until("the groups of the killed run are gone", || sandbox_groups(&id).is_empty());
-    server.kill();
-    wait_until("the second server ends", || place.processes().is_empty());
+    let left = control_groups(&id);
+    assert!(left.is_empty(), "control groups are left: {left:?}");
+    let run: Vec<_> =
+        std::fs::read_dir(place.data().join("run/sandbox")).into_iter().flatten().collect();
+    assert!(run.is_empty(), "files of sandboxes are left: {run:?}");
+    wait_until("the last process of the second server ends", || place.processes().is_empty());
     wait_until("no image is in use", || images_in_use(place.folder.path()).is_empty());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&*place.folder.path().to_string_lossy()), "{mounts}");
