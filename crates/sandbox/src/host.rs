@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 pub use probe::probe;
-pub use sandbox::Sandbox;
+pub use sandbox::{Sandbox, SocketRequest};
 pub use sweep::sweep;
 
 use crate::capabilities::Capabilities;

@@ -62,6 +62,13 @@ impl Kit<'_> {
     }
 }
 
+/// A socket of the sandbox's own network, neither bound nor connected.
+fn tcp_socket() -> std::io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
+}
+
 /// The life of pid 1.
 pub(crate) fn run(kit: Kit<'_>) -> ! {
     let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {

@@ -30,7 +30,7 @@ mod tmp;
 mod wire;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
-pub use host::{Sandbox, Sandboxes, dispatch, is_root, probe, sweep};
+pub use host::{Sandbox, Sandboxes, SocketRequest, dispatch, is_root, probe, sweep};
 pub use spec::{
     Bind, Command, Config, CreateError, Event, ExitStatus, Fault, Network, ProcessId, Rootfs, Spec,
     StartError, User, Victim,

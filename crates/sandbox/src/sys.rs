@@ -194,6 +194,13 @@ pub(crate) fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
     check(unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) }.into()).map(drop)
 }
 
+/// Sends a signal, by number, to the process group that this process leads.
+pub(crate) fn kill_group(leader: Pid, signal: c_int) -> io::Result<()> {
+    // SAFETY: takes no pointer; a negative pid names a group, and the leader's is above 1, so that
+    // this is never the `-1` of everyone.
+    check(unsafe { libc::kill(-leader.as_raw_nonzero().get(), signal) }.into()).map(drop)
+}
+
 /// Executes a program; returns only when that failed.
 pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| -> Vec<*const c_char> {

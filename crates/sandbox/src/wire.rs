@@ -64,10 +64,12 @@ pub(crate) struct StatFiles {
 /// Host to pid 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToInit {
-    /// Starts a program.
+    /// Starts a program; a descriptor beside it takes its output in place of the common pipe.
     Spawn { process: ProcessId, command: Command },
-    /// Signals one.
-    Signal { process: ProcessId, signal: i32 },
+    /// Signals one, or its process group.
+    Signal { process: ProcessId, signal: i32, group: bool },
+    /// Makes a TCP socket; it is sent through the socket beside it.
+    Socket,
     /// Kills all.
     KillGuests,
     /// SIGSTOP or SIGCONT to all.

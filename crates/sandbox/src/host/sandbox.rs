@@ -1,8 +1,8 @@
 //! The handle of one sandbox.
 
 use std::io::{self, IoSlice};
-use std::net::TcpListener;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -104,15 +104,38 @@ impl Sandbox {
     /// Starts a program; what came of it arrives as an [`Event`]. `EMSGSIZE`: the command with its
     /// environment is larger than 192 KiB. `EPIPE`: the sandbox is gone.
     pub fn spawn(&self, command: Command) -> io::Result<ProcessId> {
+        self.spawn_with(command, &[])
+    }
+
+    /// [`Sandbox::spawn`] with a pipe or file of the caller's as stdout and stderr.
+    pub fn spawn_to(&self, command: Command, output: BorrowedFd<'_>) -> io::Result<ProcessId> {
+        self.spawn_with(command, &[output])
+    }
+
+    fn spawn_with(&self, command: Command, output: &[BorrowedFd<'_>]) -> io::Result<ProcessId> {
         let process = ProcessId(self.next_process.fetch_add(1, Ordering::Relaxed));
-        self.say(&ToInit::Spawn { process, command })?;
+        let message = ToInit::Spawn { process, command };
+        wire::send(self.control.as_fd(), &message, output, false)?;
         Ok(process)
     }
 
     /// Sends a signal to a process that was started by [`Sandbox::spawn`] (not to its children);
     /// one that has ended meanwhile is no error.
     pub fn signal(&self, process: ProcessId, signal: i32) -> io::Result<()> {
-        self.say(&ToInit::Signal { process, signal })
+        self.say(&ToInit::Signal { process, signal, group: false })
+    }
+
+    /// Sends a signal to the process group of a process that was started by [`Sandbox::spawn`];
+    /// each leads a group, and a session, of its own.
+    pub fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()> {
+        self.say(&ToInit::Signal { process, signal, group: true })
+    }
+
+    /// Asks for a TCP socket of the inside's network, to connect to a guest that listens there.
+    pub fn socket(&self) -> io::Result<SocketRequest> {
+        let (ours, theirs) = wire::pair()?;
+        wire::send(self.control.as_fd(), &ToInit::Socket, &[theirs.as_fd()], false)?;
+        Ok(SocketRequest(ours))
     }
 
     /// Kills everything but pid 1, frozen or not; `/tmp` is kept. Answered by
@@ -166,6 +189,40 @@ impl Sandbox {
     /// How long each setup step took, in order.
     pub fn timings(&self) -> &[StepTiming] {
         &self.timings
+    }
+}
+
+/// A socket of the inside's network that is on its way; see [`Sandbox::socket`].
+#[derive(Debug)]
+pub struct SocketRequest(OwnedFd);
+
+impl SocketRequest {
+    /// The socket, neither bound nor connected, nonblocking; `None` until the descriptor of this
+    /// request is readable. Never blocks.
+    ///
+    /// # Errors
+    /// `ConnectionAborted`: the sandbox is gone, or its kernel has no socket for it.
+    pub fn try_take(&self) -> io::Result<Option<TcpStream>> {
+        match Receiver::new().receive::<ToInit>(&self.0, false)? {
+            Received::Message(ToInit::Socket, fds) => match fds.into_iter().next() {
+                Some(fd) => Ok(Some(fd.into())),
+                None => Err(io::ErrorKind::ConnectionAborted.into()),
+            },
+            Received::Nothing => Ok(None),
+            Received::Message(..) | Received::End => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
+impl AsFd for SocketRequest {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for SocketRequest {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_raw_fd()
     }
 }
 

@@ -24,7 +24,12 @@ const MEMORY_LOCK_BYTES: u64 = 64 << 10;
 const REPORT_BYTES: usize = 8;
 
 /// Starts it; `Err` is the event to report.
-pub(super) fn start(kit: &Kit<'_>, process: ProcessId, command: &Command) -> Result<Pid, Event> {
+pub(super) fn start(
+    kit: &Kit<'_>,
+    process: ProcessId,
+    command: &Command,
+    output: &OwnedFd,
+) -> Result<Pid, Event> {
     let failed = |program: Option<&String>, step, errno| Event::SpawnFailed {
         process,
         program: program.cloned(),
@@ -43,7 +48,7 @@ pub(super) fn start(kit: &Kit<'_>, process: ProcessId, command: &Command) -> Res
     match sys::clone_process(0) {
         Ok(Cloned::Child) => {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_guest(kit, &image, cwd, &write)
+                become_guest(kit, &image, cwd, output, &write)
             }));
             let (step, error) = match outcome {
                 Ok(Err(failed)) => failed,
@@ -112,6 +117,7 @@ fn become_guest(
     kit: &Kit<'_>,
     image: &Image,
     cwd: &str,
+    output: &OwnedFd,
     report_to: &OwnedFd,
 ) -> Result<Never, Failed> {
     let step = |step: Step, action: &dyn Fn() -> io::Result<()>| {
@@ -133,8 +139,8 @@ fn become_guest(
     step(Step::GuestCredentials, &|| credentials(kit))?;
     step(Step::GuestSeccomp, &|| {
         sys::duplicate_to(kit.null.as_fd(), 0)?;
-        sys::duplicate_to(kit.output.as_fd(), 1)?;
-        sys::duplicate_to(kit.output.as_fd(), 2)?;
+        sys::duplicate_to(output.as_fd(), 1)?;
+        sys::duplicate_to(output.as_fd(), 2)?;
         sys::close_all_but(&[0, 1, 2, report_to.as_raw_fd()])?;
         sys::default_signals();
         kit.filters.load()

@@ -125,12 +125,7 @@ fn network(listeners: &[SocketAddrV4]) -> io::Result<()> {
 }
 
 fn listen(address: &SocketAddrV4) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
+    let socket = super::tcp_socket()?;
     rustix::net::bind(&socket, address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)

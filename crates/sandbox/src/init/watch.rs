@@ -65,7 +65,7 @@ impl Watch<'_> {
             if !ready[0].is_empty() {
                 loop {
                     match receiver.receive::<ToInit>(self.kit.control, false)? {
-                        Received::Message(message, _) => self.handle(message)?,
+                        Received::Message(message, fds) => self.handle(message, &fds)?,
                         Received::Nothing => break,
                         Received::End => return Ok(()),
                     }
@@ -78,20 +78,31 @@ impl Watch<'_> {
         wire::send(self.kit.control.as_fd(), event, &[], true)
     }
 
-    fn handle(&mut self, message: ToInit) -> io::Result<()> {
+    fn handle(&mut self, message: ToInit, fds: &[OwnedFd]) -> io::Result<()> {
         match message {
-            ToInit::Spawn { process, command } => match guest::start(self.kit, process, &command) {
-                Ok(pid) => {
-                    self.running.insert(pid, process);
-                    self.say(&Event::Started(process))
+            ToInit::Spawn { process, command } => {
+                let output = fds.first().unwrap_or(self.kit.output);
+                match guest::start(self.kit, process, &command, output) {
+                    Ok(pid) => {
+                        self.running.insert(pid, process);
+                        self.say(&Event::Started(process))
+                    }
+                    Err(failed) => self.say(&failed),
                 }
-                Err(failed) => self.say(&failed),
-            },
-            ToInit::Signal { process, signal } => {
+            }
+            ToInit::Socket => {
+                // Nobody there, or no socket to be had: the other end sees this one close.
+                if let (Some(reply), Ok(socket)) = (fds.first(), super::tcp_socket()) {
+                    let _ = wire::send(reply.as_fd(), &ToInit::Socket, &[socket.as_fd()], false);
+                }
+                Ok(())
+            }
+            ToInit::Signal { process, signal, group } => {
                 let pid = self.running.iter().find(|(_, p)| **p == process).map(|(pid, _)| *pid);
                 // It may have ended meanwhile, which its exit tells.
                 if let Some(pid) = pid {
-                    let _ = sys::kill(pid, signal);
+                    let _ =
+                        if group { sys::kill_group(pid, signal) } else { sys::kill(pid, signal) };
                 }
                 Ok(())
             }

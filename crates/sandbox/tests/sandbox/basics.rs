@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
+use std::os::fd::AsFd;
 
 use lambfold_sandbox::{Command, CreateError, Event, ExitStatus, Spec, Step};
 
@@ -20,6 +21,9 @@ pub const TESTS: &[Test] = &[
     ("basics::frozen_guests_can_be_killed", frozen_guests_can_be_killed),
     ("basics::listeners_belong_to_the_inside", listeners_belong_to_the_inside),
     ("basics::two_sandboxes_may_listen_on_one_address", two_sandboxes_may_listen_on_one_address),
+    ("basics::a_signal_reaches_a_whole_group", a_signal_reaches_a_whole_group),
+    ("basics::output_may_go_elsewhere", output_may_go_elsewhere),
+    ("basics::sockets_of_the_inside_reach_the_inside", sockets_of_the_inside_reach_the_inside),
     ("basics::threads_and_interpreters_run", threads_and_interpreters_run),
     ("basics::specifications_are_checked", specifications_are_checked),
     ("basics::a_missing_source_names_its_step", a_missing_source_names_its_step),
@@ -220,6 +224,59 @@ fn two_sandboxes_may_listen_on_one_address() {
     assert!(a.sandbox.listeners[0].accept().is_ok());
     let none = b.sandbox.listeners[0].accept().unwrap_err();
     assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+fn a_signal_reaches_a_whole_group() {
+    let world = World::new();
+    let inside = world.sandbox();
+    let script = "trap 'wait; exit 3' TERM
+        (trap 'echo child; exit' TERM; echo up; while :; do :; done) & wait";
+    let process = inside.start(bash(script));
+    inside.output_until("up");
+    inside.sandbox.signal_group(process, 15).unwrap();
+    assert_eq!(inside.event(), Event::Exited { process, status: ExitStatus::Code(3) });
+    assert_eq!(inside.output(), "child\n");
+}
+
+fn output_may_go_elsewhere() {
+    let world = World::new();
+    let inside = world.sandbox();
+    let (mut read, write) = std::io::pipe().unwrap();
+    let process = inside.sandbox.spawn_to(bash("echo out; echo err >&2"), write.as_fd()).unwrap();
+    drop(write);
+    assert_eq!(inside.event(), Event::Started(process));
+    assert_eq!(inside.event(), Event::Exited { process, status: ExitStatus::Code(0) });
+    let mut text = String::new();
+    read.read_to_string(&mut text).unwrap();
+    assert_eq!(
+        (text.as_str(), inside.bash("echo common").ok().as_str()),
+        ("out\nerr\n", "common\n")
+    );
+}
+
+fn sockets_of_the_inside_reach_the_inside() {
+    let world = World::new();
+    let inside = world.create(Spec { listeners: addresses(), ..spec() });
+    let request = inside.sandbox.socket().unwrap();
+    let socket = loop {
+        // Wait by asking: no other test of this binary is slowed by it.
+        if let Some(socket) = request.try_take().unwrap() {
+            break socket;
+        }
+        std::thread::yield_now();
+    };
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9001));
+    // It connects to the listener of the inside, which is ours here.
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => panic!("{error}"),
+    }
+    let (mut accepted, _) = inside.sandbox.listeners[0].accept().unwrap();
+    (&socket).write_all(b"x").unwrap();
+    accepted.set_nonblocking(false).unwrap();
+    let mut byte = [0];
+    accepted.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"x");
 }
 
 /// A guest with many threads, in Rust.
