@@ -53,6 +53,8 @@ pub(crate) struct Hierarchy {
 pub(crate) struct Hierarchies {
     pub(crate) list: Vec<Hierarchy>,
     next: u64,
+    /// Host id of pid 1s, where it is not ours.
+    init: Option<u32>,
 }
 
 /// The limits of one sandbox; 0 is none.
@@ -67,9 +69,12 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct Group {
     number: u64,
-    /// Files into which a process writes itself. They are open for the spawner, whose right counts
-    /// then; to be cloned into a v2 group takes a right that pid 1 has given up.
-    pub(crate) enter: Vec<OwnedFd>,
+    /// v1: `tasks` files, into which a process writes itself. They were opened by the spawner, whose
+    /// right counts then.
+    pub(crate) enter: Vec<(OwnedFd, Use)>,
+    /// v2: the directory that a process is cloned into. Moving it there afterwards would wait for a
+    /// grace period of the whole kernel, many milliseconds on an idle machine.
+    pub(crate) clone_into: Option<OwnedFd>,
     pub(crate) peak: Option<OwnedFd>,
     pub(crate) oom: Option<OwnedFd>,
     pub(crate) freeze: Option<OwnedFd>,
@@ -79,7 +84,22 @@ pub(crate) struct Group {
 
 impl Hierarchies {
     pub(crate) fn new(list: Vec<Hierarchy>) -> Hierarchies {
-        Hierarchies { list, next: 0 }
+        Hierarchies { list, next: 0, init: None }
+    }
+
+    /// Lets pid 1s with this host id clone guests into v2 groups.
+    pub(crate) fn allow(&mut self, init: u32) -> io::Result<()> {
+        self.init = Some(init);
+        self.list
+            .iter()
+            .filter(|h| matches!(h.used, Use::Unified { .. }))
+            .try_for_each(|h| self.give(h.dir.as_fd()))
+    }
+
+    fn give(&self, dir: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(init) = self.init else { return Ok(()) };
+        let owner = Some(rustix::fs::Uid::from_raw(init));
+        Ok(rustix::fs::chownat(dir, "cgroup.procs", owner, None, AtFlags::empty())?)
     }
 
     fn any(&self, test: impl Fn(Use) -> bool) -> bool {
@@ -115,6 +135,7 @@ impl Hierarchies {
         let mut group = Group {
             number,
             enter: Vec::new(),
+            clone_into: None,
             peak: None,
             oom: None,
             freeze: None,
@@ -131,7 +152,11 @@ impl Hierarchies {
     fn fill(&self, group: &mut Group) -> io::Result<()> {
         let name = group.number.to_string();
         for hierarchy in &self.list {
-            rustix::fs::mkdirat(&hierarchy.dir, &name, Mode::from_raw_mode(0o755))?;
+            match rustix::fs::mkdirat(&hierarchy.dir, &name, Mode::from_raw_mode(0o755)) {
+                // Two controllers of one hierarchy.
+                Err(rustix::io::Errno::EXIST) => {}
+                made => made?,
+            }
             let dir = rustix::fs::openat(
                 &hierarchy.dir,
                 &name,
@@ -149,10 +174,12 @@ impl Hierarchies {
                         group.oom = Some(open("memory.events", OFlags::RDONLY)?);
                     }
                     group.freeze = Some(open("cgroup.freeze", OFlags::RDWR)?);
-                    group.enter.push(open("cgroup.procs", OFlags::WRONLY)?);
+                    // Pid 1, which clones, must be allowed to write here and to the parent.
+                    self.give(dir.as_fd())?;
+                    group.clone_into = Some(dir.try_clone()?);
                 }
                 used => {
-                    group.enter.push(open("tasks", OFlags::WRONLY)?);
+                    group.enter.push((open("tasks", OFlags::WRONLY)?, used));
                     if used == Use::Memory {
                         group.peak = Some(open("memory.max_usage_in_bytes", OFlags::RDWR)?);
                         group.oom = Some(open("memory.oom_control", OFlags::RDONLY)?);
@@ -185,6 +212,11 @@ impl Hierarchies {
     /// Removes our folders, when nothing is in them any more.
     pub(crate) fn remove_all(&self) {
         for hierarchy in &self.list {
+            // This process is in one of them. Where it cannot leave, the next start removes it.
+            if let (Use::Unified { .. }, Some(place)) = (hierarchy.used, hierarchy.path.parent()) {
+                let own = std::process::id().to_string();
+                let _ = fs::write(place.join("cgroup.procs"), own);
+            }
             remove::remove_tree(&hierarchy.path);
         }
     }
@@ -281,6 +313,7 @@ mod tests {
         let group = Group {
             number: 0,
             enter: Vec::new(),
+            clone_into: None,
             peak: None,
             oom: None,
             freeze: None,

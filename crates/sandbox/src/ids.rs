@@ -70,7 +70,7 @@ impl Ids {
 /// Makes a user namespace with these maps and returns it.
 pub(crate) fn make_namespace(proc: BorrowedFd<'_>, uids: &str, gids: &str) -> io::Result<OwnedFd> {
     let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    match sys::clone_process(libc::CLONE_NEWUSER as u64)? {
+    match sys::clone_process(libc::CLONE_NEWUSER as u64, None)? {
         Cloned::Child => {
             // It lives only until the namespace is held by a descriptor.
             drop(go);
@@ -124,7 +124,7 @@ pub(crate) fn enter_own_namespace() -> io::Result<(IdMode, String)> {
     let (done_read, done_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     // The helper stays outside: only there does it have, or may it ask a set-uid program for, the
     // right to map more than one id.
-    let helper = match sys::clone_process(0)? {
+    let helper = match sys::clone_process(0, None)? {
         Cloned::Child => {
             drop(ready_write);
             let _ = rustix::io::read(&ready_read, &mut [0u8; 1]);

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::capabilities::IdMode;
 use crate::cgroup::Group;
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 use crate::spec::{Fault, Spec, User};
 use crate::step::{Place, Runner, StepTiming};
 use crate::sys;
@@ -23,7 +23,7 @@ pub(crate) struct Kit<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) user: &'a User,
     pub(crate) mode: IdMode,
-    pub(crate) filters: &'a Filters,
+    pub(crate) filter: &'a Filter,
     /// The other end of the host's control socket.
     pub(crate) control: &'a OwnedFd,
     /// Write end of the guests' output.
@@ -53,7 +53,8 @@ impl Kit<'_> {
             .into_iter()
             .chain(self.binds.iter().map(|(fd, _)| fd))
             .chain(self.tmp)
-            .chain(&group.enter)
+            .chain(group.enter.iter().map(|(fd, _)| fd))
+            .chain(&group.clone_into)
             .chain(&group.peak)
             .chain(&group.oom)
             .chain(&group.freeze)

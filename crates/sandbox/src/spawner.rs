@@ -19,7 +19,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::{Group, Hierarchies};
 use crate::ids::Ids;
 use crate::init::exit_status;
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 use crate::spec::{Config, ExitStatus};
 use crate::step::StepError;
 use crate::sys;
@@ -80,7 +80,7 @@ struct Spawner {
     /// User namespace whose map shows root's files as root's inside.
     file_map: Option<OwnedFd>,
     ids: Ids,
-    filters: Filters,
+    filter: Filter,
     groups: Hierarchies,
     maker: Option<Maker>,
     capabilities: Capabilities,
@@ -99,6 +99,8 @@ pub(crate) fn main() -> i32 {
 
 fn run() -> io::Result<()> {
     // Number 0 is the socket: the only descriptor that the host passes.
+    // Inherited by every guest.
+    sys::default_signals();
     let socket = rustix::io::fcntl_dupfd_cloexec(sys::adopt(0), 3)?;
     let null = rustix::fs::open(
         "/dev/null",

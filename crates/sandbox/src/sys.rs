@@ -10,6 +10,9 @@ fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The C library's constant of this name is too narrow for its value.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of a [`clone_process`] this is.
 #[derive(Debug)]
 pub(crate) enum Cloned {
@@ -19,13 +22,14 @@ pub(crate) enum Cloned {
     Child,
 }
 
-/// Clones this process, as `fork` does, into the namespaces of `flags` (`CLONE_NEW*`).
+/// Clones this process, as `fork` does, into the namespaces of `flags` (`CLONE_NEW*`), and straight
+/// into a cgroup v2 directory where one is given.
 ///
 /// The caller must have one thread only: the child goes on with a copy of its memory, and a lock
 /// that another thread held would stay locked there. The spawner and pid 1 never start a thread.
-pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
+pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: c_int = -1;
-    let args = libc::clone_args {
+    let mut args = libc::clone_args {
         flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: &raw mut pidfd as u64,
         child_tid: 0,
@@ -38,6 +42,10 @@ pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
         set_tid_size: 0,
         cgroup: 0,
     };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: `args` is a live, fully initialised clone_args of the size passed, without CLONE_VM
     // and without a stack: the child runs on a copy of this memory, as after fork. The process has
     // one thread (see above), so no lock is held by somebody who does not exist in the child.
@@ -159,12 +167,11 @@ pub(crate) fn signal_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
     }
 }
 
-/// Gives every signal its default action and blocks none, as a fresh program expects.
+/// Gives every signal its default action, as a fresh program expects.
 pub(crate) fn default_signals() {
-    let none = signal_set(&[]);
     // The kernel's `struct sigaction` in its default state: no handler, no flags, no mask.
     let default = [0u64; 4];
-    // SAFETY: both structures are as large as the kernel reads, and live through the calls. The
+    // SAFETY: the structure is as large as the kernel reads, and lives through the calls. The
     // call is made directly because the C library keeps two signals of its own back, which may
     // have been inherited as ignored; refusals (SIGKILL, SIGSTOP) change nothing.
     unsafe {
@@ -178,8 +185,14 @@ pub(crate) fn default_signals() {
                 size,
             );
         }
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// Blocks no signal, as a fresh program expects.
+pub(crate) fn unblock_signals() {
+    let none = signal_set(&[]);
+    // SAFETY: `none` is initialised and lives through the call.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
 }
 
 /// Sends a signal to every process of this pid namespace but the caller; pid 1 only.
@@ -222,7 +235,7 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
         request.ifr_name[0] = b'l' as c_char;
         request.ifr_name[1] = b'o' as c_char;
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request).into())
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request).into())
             .map(drop)
     }
 }

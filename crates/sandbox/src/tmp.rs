@@ -57,7 +57,7 @@ impl Maker {
     /// Starts the helper. It works in the mount namespace of this moment, in `folder`.
     pub(crate) fn start(folder: &Path, root_owner: u32) -> io::Result<Maker> {
         let (ours, theirs) = wire::pair()?;
-        match sys::clone_process(0)? {
+        match sys::clone_process(0, None)? {
             Cloned::Child => {
                 let code = std::panic::catch_unwind(|| {
                     // Only this socket is kept: a copy of the host's would hide the spawner's death.

@@ -97,7 +97,6 @@ fn add_v1(
     used: Use,
     owner: &str,
 ) {
-    // A hierarchy that holds several controllers (cpu,cpuacct) is entered once only.
     let made = own_group(own, Some(controller), owner)
         .and_then(|path| place(mounted, path))
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
@@ -128,7 +127,7 @@ fn add_v2(
             let top = enabled(&mounted.point, wanted, owner, host);
             if !lacking(&top) {
                 if let Ok((hierarchy, _)) = &result {
-                    let _ = fs::remove_dir(&hierarchy.path);
+                    super::remove::remove_tree(&hierarchy.path);
                 }
                 result = top;
             }
@@ -161,6 +160,12 @@ fn enabled(
     host: u32,
 ) -> io::Result<(Hierarchy, [bool; 3])> {
     let hierarchy = make(place, owner, Use::Unified { memory: false, pids: false, cpu: false })?;
+    // The spawner, and so every pid 1: the group that both it and its guests are in must be ours for
+    // guests to be cloned into theirs.
+    if let Err(e) = enter_init(&hierarchy.path, std::process::id()) {
+        super::remove::remove_tree(&hierarchy.path);
+        return Err(e);
+    }
     let offered = fs::read_to_string(place.join("cgroup.controllers")).unwrap_or_default();
     let has = wanted.map(|(name, wanted)| {
         wanted
@@ -169,8 +174,6 @@ fn enabled(
                 || (make_room(place, &hierarchy.path, host).is_ok() && enable(place, name).is_ok()))
             && enable(&hierarchy.path, name).is_ok()
     });
-    // A process must be able to enter: this fails where the common ancestor is not ours.
-    fs::OpenOptions::new().write(true).open(place.join("cgroup.procs"))?;
     Ok((hierarchy, has))
 }
 
@@ -182,27 +185,28 @@ fn enable(group: &Path, controller: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(file)?.write_all(format!("+{controller}").as_bytes())
 }
 
-/// v2 gives controllers only to children of a group without processes: moves the host and us out of
-/// the way, if nobody else is there.
+/// v2 gives controllers only to children of a group without processes: moves the host out of the
+/// way too, if nobody else is there.
 fn make_room(place: &Path, ours: &Path, host: u32) -> io::Result<()> {
-    let me = std::process::id();
     let there = fs::read_to_string(place.join("cgroup.procs"))?;
     let there: Vec<u32> = there.lines().filter_map(|l| l.parse().ok()).collect();
-    if there.iter().any(|&pid| pid != host && pid != me) {
+    if there.iter().any(|&pid| pid != host) {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
+    there.into_iter().try_for_each(|pid| enter_init(ours, pid))
+}
+
+/// Moves a process into the group of those that are not guests.
+fn enter_init(ours: &Path, pid: u32) -> io::Result<()> {
     let leaf = ours.join("init");
     match fs::create_dir(&leaf) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    for pid in there {
-        fs::OpenOptions::new()
-            .write(true)
-            .open(leaf.join("cgroup.procs"))?
-            .write_all(pid.to_string().as_bytes())?;
-    }
-    Ok(())
+    fs::OpenOptions::new()
+        .write(true)
+        .open(leaf.join("cgroup.procs"))?
+        .write_all(pid.to_string().as_bytes())
 }
 
 fn make(place: &Path, owner: &str, used: Use) -> io::Result<Hierarchy> {

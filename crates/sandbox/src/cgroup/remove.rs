@@ -29,7 +29,7 @@ pub(crate) fn sweep(owner: &str, recorded: &[PathBuf]) {
     for folder in &folders {
         while folder.exists() {
             remove_tree(folder);
-            if !folder.exists() || Instant::now() > deadline {
+            if !folder.exists() || holds_us(folder) || Instant::now() > deadline {
                 break;
             }
             kill_tree(folder);
@@ -37,6 +37,14 @@ pub(crate) fn sweep(owner: &str, recorded: &[PathBuf]) {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// Whether nothing is left but the group that this very process was moved to.
+fn holds_us(folder: &Path) -> bool {
+    let own = std::process::id().to_string();
+    children(folder) == [folder.join("init")]
+        && fs::read_to_string(folder.join("init/cgroup.procs"))
+            .is_ok_and(|pids| pids.lines().any(|pid| pid == own))
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {

@@ -11,6 +11,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::Kit;
 use crate::capabilities::IdMode;
+use crate::cgroup::Use;
 use crate::spec::{Command, Event, ProcessId, Victim};
 use crate::step::Step;
 use crate::sys::{self, Cloned};
@@ -45,7 +46,8 @@ pub(super) fn start(
         .map_err(|_| failed(Some(program), Step::GuestExec, libc::EINVAL))?;
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|e| failed(Some(program), Step::GuestExec, e.raw_os_error()))?;
-    match sys::clone_process(0) {
+    let into = kit.group.clone_into.as_ref().map(AsFd::as_fd);
+    match sys::clone_process(0, into) {
         Ok(Cloned::Child) => {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 become_guest(kit, &image, cwd, output, &write)
@@ -129,8 +131,11 @@ fn become_guest(
     };
     step(Step::GuestCgroup, &|| {
         rustix::process::setsid()?;
-        for group in &kit.group.enter {
-            rustix::io::write(group, b"0")?;
+        for (tasks, used) in &kit.group.enter {
+            // Without a weight of its own it shares with everybody else.
+            if *used != Use::Cpu || kit.spec.cpu_weight > 0 {
+                rustix::io::write(tasks, b"0")?;
+            }
         }
         // Seen from its own group as the root, a guest does not learn how the host names things.
         sys::unshare(libc::CLONE_NEWCGROUP)
@@ -142,8 +147,8 @@ fn become_guest(
         sys::duplicate_to(output.as_fd(), 1)?;
         sys::duplicate_to(output.as_fd(), 2)?;
         sys::close_all_but(&[0, 1, 2, report_to.as_raw_fd()])?;
-        sys::default_signals();
-        kit.filters.load()
+        sys::unblock_signals();
+        kit.filter.load()
     })?;
     step(Step::GuestExec, &|| {
         rustix::process::chdir(cwd)?;
@@ -182,7 +187,7 @@ fn credentials(kit: &Kit<'_>) -> io::Result<()> {
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, sets)?;
-    Ok(rustix::thread::set_no_new_privs(true)?)
+    Ok(())
 }
 
 fn report(to: &OwnedFd, step: Step, errno: i32) {

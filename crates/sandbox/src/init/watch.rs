@@ -24,7 +24,8 @@ pub(super) fn run(kit: &Kit<'_>, signals: &OwnedFd) -> i32 {
     let group = kit.group;
     let keep: Vec<_> = [kit.control, kit.output, kit.spawner, kit.null, signals]
         .into_iter()
-        .chain(&group.enter)
+        .chain(group.enter.iter().map(|(fd, _)| fd))
+        .chain(&group.clone_into)
         // A fault point in a guest's steps speaks through it.
         .chain(kit.fault.map(|_| kit.reply))
         .map(|fd| fd.as_raw_fd())

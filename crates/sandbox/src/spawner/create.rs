@@ -153,7 +153,7 @@ impl Spawner {
             .run(Step::BindViews, "make views of the bound folders", || self.views(&spec.binds))?;
         runner.point(Step::Clone);
         let clone_start = Instant::now();
-        match sys::clone_process(NAMESPACES) {
+        match sys::clone_process(NAMESPACES, None) {
             Err(e) => Err(StepError::new(Step::Clone, "clone into new namespaces", &e)),
             Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
             Ok(Cloned::Child) => {
@@ -164,7 +164,7 @@ impl Spawner {
                     spec,
                     user: &self.config.user,
                     mode: self.ids.mode,
-                    filters: &self.filters,
+                    filter: &self.filter,
                     control: &request.control,
                     output: &request.output,
                     reply: &self.socket,

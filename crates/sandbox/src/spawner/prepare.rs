@@ -14,7 +14,7 @@ use super::{Parts, Spawner};
 use crate::capabilities::{Capabilities, FreezeMode, IdMode, Note, TmpMode};
 use crate::cgroup::{self, Hierarchies};
 use crate::ids::{self, Ids};
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 use crate::spec::{Config, Rootfs};
 use crate::step::{Step, StepError};
 use crate::sys;
@@ -56,11 +56,14 @@ pub(super) fn prepare(
     // Control groups first: their files are opened as the user that starts us, by its paths.
     let found = step(Step::CgroupBase, "find control groups", cgroup::find(&config.owner, host))?;
     notes.extend(found.notes);
-    let groups = Hierarchies::new(found.list);
+    let mut groups = Hierarchies::new(found.list);
     record(&config, &groups);
     note_groups(&groups, &mut notes);
 
     let mode = user_namespace(&mut notes)?;
+    if mode == IdMode::Own {
+        step(Step::CgroupBase, "let pid 1 use control groups", groups.allow(ids::ROOT_VIEW))?;
+    }
     let own_pidfd = rustix::process::pidfd_open(
         rustix::process::getpid(),
         rustix::process::PidfdFlags::empty(),
@@ -90,7 +93,7 @@ pub(super) fn prepare(
     )?;
     named(Step::PivotRoot, template::pivot(&root))?;
     notes.extend(template.notes);
-    let filters = step(Step::SeccompCompile, "compile the filter", Filters::compile())?;
+    let filter = Filter::compile();
 
     let tmp = if maker.is_some() { TmpMode::Image } else { TmpMode::Tmpfs };
     let capabilities = Capabilities {
@@ -117,7 +120,7 @@ pub(super) fn prepare(
         own_mounts,
         file_map,
         ids,
-        filters,
+        filter,
         groups,
         maker,
         capabilities,

@@ -2,36 +2,36 @@
 use super::*;
 use crate::spec::{Bind, Fault};
 
-fn spec() -> Spec {
+fn good() -> Spec {
     Spec { id: "a".into(), tmp_bytes: 1, ..Spec::default() }
 }
 
 #[test]
 fn names_on_both_sides_of_their_limits() {
-    assert!(check_name(&"a".repeat(64)).is_ok());
-    assert!(check_name(&"a".repeat(65)).is_err());
+    assert!(name(&"a".repeat(64)).is_ok());
+    assert!(name(&"a".repeat(65)).is_err());
     for bad in ["", ".", "..", "a/b", "a b", "é", "a\0"] {
-        assert!(check_name(bad).is_err(), "{bad:?}");
+        assert!(name(bad).is_err(), "{bad:?}");
     }
 }
 
 #[test]
 fn specifications_on_both_sides_of_their_limits() {
-    assert!(check_spec(&spec()).is_ok());
-    assert_eq!(check_spec(&Spec { tmp_bytes: 0, ..spec() }).unwrap_err().0, "tmp_bytes");
-    assert!(check_spec(&Spec { cpu_weight: 10_000, ..spec() }).is_ok());
-    assert_eq!(check_spec(&Spec { cpu_weight: 10_001, ..spec() }).unwrap_err().0, "cpu_weight");
-    assert!(check_spec(&Spec { hostname: "h".repeat(64), ..spec() }).is_ok());
-    assert_eq!(check_spec(&Spec { hostname: "h".repeat(65), ..spec() }).unwrap_err().0, "hostname");
+    assert!(spec(&good()).is_ok());
+    assert_eq!(spec(&Spec { tmp_bytes: 0, ..good() }).unwrap_err().0, "tmp_bytes");
+    assert!(spec(&Spec { cpu_weight: 10_000, ..good() }).is_ok());
+    assert_eq!(spec(&Spec { cpu_weight: 10_001, ..good() }).unwrap_err().0, "cpu_weight");
+    assert!(spec(&Spec { hostname: "h".repeat(64), ..good() }).is_ok());
+    assert_eq!(spec(&Spec { hostname: "h".repeat(65), ..good() }).unwrap_err().0, "hostname");
     let listeners = |n| vec!["127.0.0.1:1".parse().unwrap(); n];
-    assert!(check_spec(&Spec { listeners: listeners(16), ..spec() }).is_ok());
-    assert!(check_spec(&Spec { listeners: listeners(17), ..spec() }).is_err());
+    assert!(spec(&Spec { listeners: listeners(16), ..good() }).is_ok());
+    assert!(spec(&Spec { listeners: listeners(17), ..good() }).is_err());
 }
 
 #[test]
 fn binds_go_to_known_places_once_each() {
     let bind = |source: &str, target: &str| Bind { source: source.into(), target: target.into() };
-    let check = |binds| check_spec(&Spec { binds, ..spec() });
+    let check = |binds| spec(&Spec { binds, ..good() });
     assert!(check(vec![bind("/a", "/var/task"), bind("/a", "/opt")]).is_ok());
     assert!(check(vec![bind("/a", "/opt"), bind("/b", "/opt")]).is_err());
     assert!(check(vec![bind("a", "/opt")]).is_err());

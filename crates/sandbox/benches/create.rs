@@ -1,0 +1,88 @@
+//! Time from the request for a sandbox to a program that runs in it, and of each step.
+//!
+//! `cargo bench -p lambfold-sandbox -- [ROUNDS]`
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use lambfold_sandbox::{Bind, Command, Config, Event, Sandbox, Sandboxes, Spec};
+use rustix::event::{PollFd, PollFlags};
+
+fn main() {
+    lambfold_sandbox::dispatch();
+    let rounds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(200);
+    let dir = tempfile::tempdir().unwrap();
+    let task = dir.path().join("task");
+    std::fs::create_dir(&task).unwrap();
+    let tmp_bytes = 512 << 20;
+    let mut config = Config::new(format!("bench-{}", std::process::id()), dir.path().join("work"));
+    config.tmp_ready_bytes = vec![tmp_bytes];
+    let sandboxes = Sandboxes::start(config).unwrap();
+    let spec = |n: usize| Spec {
+        id: format!("bench-{n}"),
+        binds: vec![
+            Bind { source: task.clone(), target: "/var/task".to_owned() },
+            Bind { source: task.clone(), target: "/opt".to_owned() },
+        ],
+        tmp_bytes,
+        memory_bytes: 128 << 20,
+        processes: 1024,
+        listeners: vec!["127.0.0.1:9001".parse().unwrap(), "169.254.100.1:9001".parse().unwrap()],
+        hostname: "bench".to_owned(),
+        ..Spec::default()
+    };
+    // Statically linked on every Debian.
+    let command = Command {
+        programs: vec!["/usr/sbin/ldconfig".to_owned(), "/usr/bin/true".to_owned()],
+        args: vec!["--version".to_owned()],
+        env: Vec::new(),
+        cwd: "/var/task".to_owned(),
+    };
+    let (mut created, mut started, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    let mut steps: BTreeMap<_, Vec<Duration>> = BTreeMap::new();
+    for n in 0..rounds {
+        let start = Instant::now();
+        let (done, made) = mpsc::channel();
+        sandboxes.create(spec(n), move |sandbox| done.send(sandbox).unwrap());
+        let sandbox = made.recv().unwrap().unwrap();
+        created.push(start.elapsed());
+        sandbox.spawn(command.clone()).unwrap();
+        wait(&sandbox, |event| matches!(event, Event::Started(_)));
+        started.push(start.elapsed());
+        wait(&sandbox, |event| matches!(event, Event::Exited { .. }));
+        ended.push(start.elapsed());
+        for timing in sandbox.timings() {
+            steps.entry(timing.step).or_default().push(timing.took);
+        }
+        drop(sandbox);
+        // Cleaning up and making ready go on in the background: let them.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("{:24} {:>8.3} ms", "created", median(&mut created));
+    println!("{:24} {:>8.3} ms", "started", median(&mut started));
+    println!("{:24} {:>8.3} ms", "exited", median(&mut ended));
+    for (step, mut times) in steps {
+        println!("  {:22} {:>8.3} ms", step.name(), median(&mut times));
+    }
+}
+
+fn wait(sandbox: &Sandbox, wanted: impl Fn(&Event) -> bool) {
+    loop {
+        match sandbox.try_event().unwrap() {
+            Some(event) if wanted(&event) => return,
+            Some(event) => panic!("{event:?}"),
+            None => {
+                let fd = sandbox.event_fd();
+                rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], None).unwrap();
+            }
+        }
+    }
+}
+
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64() * 1e3
+}
