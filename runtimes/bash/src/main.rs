@@ -1,3 +1,7 @@
-//! The bootstrap of the bash runtime.
+//! The bootstrap of the bash runtime: `/opt/bootstrap` in a layer, `bootstrap` in a function.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lambfold_runtime_bash::run()
+}

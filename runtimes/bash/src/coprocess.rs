@@ -1,0 +1,237 @@
+//! The bash that stays: sources the handler file once and takes events.
+//!
+//! An event is handed over in three steps: its bytes go into a new memory file, its other fields
+//! into the context file, its number into the command pipe. The context file begins with the number
+//! too: a shell that reads an older number from the pipe throws it away.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use lambfold_runtime_client::{FunctionError, Invocation};
+use rustix::fs::MemfdFlags;
+
+use crate::config::Config;
+use crate::failure;
+use crate::handler::Handler;
+use crate::output::Pipe;
+use crate::process::Process;
+use crate::report::{Failure, Message, Parser, Report};
+use crate::shell::{DRIVER, push_assignment};
+
+/// Where handlers' shells report to.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    pub(crate) pipe: Pipe,
+    parser: Parser,
+}
+
+impl Reports {
+    pub(crate) fn new() -> io::Result<Reports> {
+        Ok(Reports { pipe: Pipe::new()?, parser: Parser::default() })
+    }
+
+    /// The next report, if one has come.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Report>> {
+        loop {
+            if let Some(report) = self.parser.next() {
+                return Ok(Some(report));
+            }
+            let mut buffer = [0; 4096];
+            match self.pipe.read(&mut buffer)? {
+                Some(size) if size > 0 => self.parser.push(&buffer[..size]),
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// A file in memory that others open by path.
+pub(crate) fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create("lambfold-bash", MemfdFlags::CLOEXEC)?;
+    write_all(&file, content)?;
+    Ok(file)
+}
+
+fn write_all(file: &OwnedFd, content: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < content.len() {
+        written += rustix::io::pwrite(file, &content[written..], written as u64)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+pub(crate) struct Coprocess {
+    pub(crate) process: Process,
+    pub(crate) reports: Reports,
+    pub(crate) commands: Pipe,
+    context: OwnedFd,
+    number: u64,
+    /// The subshell that reported the end of an event last; its own end is no news.
+    pub(crate) ended_slot: u64,
+}
+
+/// Why there is no bash with the handler in it.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// The function's fault, or the configuration's.
+    Function(FunctionError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> StartError {
+        StartError::Io(error)
+    }
+}
+
+impl Coprocess {
+    /// Starts bash and waits until it has sourced the handler file.
+    pub(crate) fn start(config: &Config) -> Result<Coprocess, StartError> {
+        let Handler::Function { file, function } = &config.handler else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
+        };
+        let reports = Reports::new()?;
+        let commands = Pipe::new()?;
+        let context = memory_file(&[])?;
+        let mut text = Vec::with_capacity(DRIVER.len() + 1024);
+        let fds = format!("/proc/{}/fd", std::process::id());
+        push_assignment(&mut text, "__lambfold_fds", &fds);
+        let path = |number: i32| format!("{fds}/{number}");
+        push_assignment(&mut text, "__lambfold_reports", path(reports.pipe.number()));
+        push_assignment(&mut text, "__lambfold_commands", path(commands.number()));
+        push_assignment(&mut text, "__lambfold_context", path(context.as_raw_fd()));
+        push_assignment(&mut text, "__lambfold_file", file);
+        push_assignment(&mut text, "__lambfold_function", function);
+        let mode = if config.persist { "persist" } else { "isolate" };
+        push_assignment(&mut text, "__lambfold_mode", mode);
+        push_assignment(&mut text, "__lambfold_compat", if config.compat { "1" } else { "" });
+        text.extend_from_slice(DRIVER);
+        let driver = memory_file(&text)?;
+        let mut command = bash(config);
+        command.arg("-c").arg(format!("source {}", path(driver.as_raw_fd())));
+        let process = Process::start(command.arg(&config.own_path).stdin(Stdio::null()))?;
+        let mut coprocess =
+            Coprocess { process, reports, commands, context, number: 0, ended_slot: 0 };
+        coprocess.wait_until_ready(config)?;
+        Ok(coprocess)
+    }
+
+    fn wait_until_ready(&mut self, config: &Config) -> Result<(), StartError> {
+        let mut detail = None;
+        loop {
+            // Looked at before the reports: what it said before its end has then arrived.
+            let status = self.process.status();
+            while let Some(report) = self.reports.next()? {
+                match report.message {
+                    Message::Ready => return Ok(()),
+                    Message::Detail(failure) => detail = Some(failure),
+                    Message::Fail { error_type, message, stack } => {
+                        let error = FunctionError::new(error_type, message).with_stack(stack);
+                        return Err(StartError::Function(error));
+                    }
+                    Message::Old(version) => {
+                        let message = format!(
+                            "bash 4.4 or newer is needed, {} is {version}",
+                            config.bash.display()
+                        );
+                        return Err(StartError::Function(FunctionError::new(
+                            "Runtime.InvalidConfiguration",
+                            message,
+                        )));
+                    }
+                    Message::Missing => return Err(StartError::Function(missing(config))),
+                    _ => {}
+                }
+            }
+            if let Some(status) = status {
+                return Err(StartError::Function(ended_in_init(config, status, detail)));
+            }
+            crate::attend::wait(&[self.reports.pipe.reader()], &self.process, None)?;
+        }
+    }
+
+    /// Hands an event over; gives its number.
+    pub(crate) fn give(
+        &mut self,
+        event: &Invocation,
+        stdin: &OwnedFd,
+        output: &Pipe,
+    ) -> io::Result<u64> {
+        self.number += 1;
+        let number = format!("{:08}", self.number % 100_000_000);
+        let mut fields = Vec::with_capacity(512);
+        for field in [
+            number.as_str(),
+            &stdin.as_raw_fd().to_string(),
+            &output.number().to_string(),
+            event.request_id(),
+            &event.deadline_ms().to_string(),
+            event.function_arn(),
+            event.content_type(),
+            event.trace_id().unwrap_or_default(),
+            event.client_context().unwrap_or_default(),
+            event.cognito_identity().unwrap_or_default(),
+            event.tenant_id().unwrap_or_default(),
+        ] {
+            fields.extend(field.bytes().filter(|byte| *byte != 0));
+            fields.push(0);
+        }
+        rustix::fs::ftruncate(&self.context, 0)?;
+        write_all(&self.context, &fields)?;
+        rustix::io::write(self.commands.writer(), number.as_bytes())?;
+        Ok(self.number % 100_000_000)
+    }
+}
+
+/// A command for the runtime's bash, in the function's folder.
+pub(crate) fn bash(config: &Config) -> Command {
+    let mut command = Command::new(&config.bash);
+    command.args(["--noprofile", "--norc"]).current_dir(&config.root);
+    // Many programs insist on a home that can be written to, and this is the one place.
+    if std::env::var_os("HOME").is_none_or(|home: OsString| home.is_empty()) || config.compat {
+        command.env("HOME", "/tmp");
+    }
+    command
+}
+
+fn missing(config: &Config) -> FunctionError {
+    let Handler::Function { file, function } = &config.handler else {
+        return FunctionError::default();
+    };
+    let message = match syntax_error(config) {
+        // A file that cannot be read to its end defines only the functions before the mistake.
+        Some(error) => return error,
+        None => format!("{} does not define the function `{function}`", file.display()),
+    };
+    FunctionError::new("Runtime.HandlerNotFound", message)
+}
+
+fn ended_in_init(config: &Config, status: i32, detail: Option<Failure>) -> FunctionError {
+    if let Some(error) = syntax_error(config) {
+        return error;
+    }
+    let Handler::Function { file, .. } = &config.handler else { return FunctionError::default() };
+    let is_known = detail.is_some();
+    let failure = Failure { status, ..detail.unwrap_or_default() };
+    let error = failure::function_error(&format!("init of {}", file.display()), failure);
+    let mut message = error.message().to_owned();
+    if !is_known {
+        message
+            .push_str("; bash needs /proc to reach this runtime, and its messages are in the log");
+    }
+    FunctionError::new("Runtime.InitError", message).with_stack(error.stack().to_vec())
+}
+
+/// What bash says about the handler file's syntax, if that is wrong. Asked only after a failure.
+fn syntax_error(config: &Config) -> Option<FunctionError> {
+    let Handler::Function { file, .. } = &config.handler else { return None };
+    let output = bash(config).arg("-n").arg(file).stdin(Stdio::null()).output().ok()?;
+    if output.status.success() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Some(FunctionError::new("Runtime.UserCodeSyntaxError", text))
+}

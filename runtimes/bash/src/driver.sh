@@ -1,0 +1,292 @@
+# The bash side of the runtime. The bootstrap puts assignments before this text and has bash source
+# the whole; what begins with __lambfold_ is private, what begins with lambda_ is for handlers.
+#
+#   __lambfold_mode       isolate (a subshell per event), persist (this shell), script (one script)
+#   __lambfold_fds        /proc/<bootstrap>/fd: pipes and files are opened by path and closed at
+#                         once, so that nothing a handler starts inherits one
+#   __lambfold_reports    messages to the bootstrap; __lambfold_commands: the number of an event
+#   __lambfold_context    the fields of the event with that number
+#
+# Builtins are called as such: a handler file may define functions of their names. (Not `exec`, whose
+# redirections `builtin` would undo.) As `builtin local` splits words, what it assigns is quoted.
+
+# Sends: slot, event, kind, number of fields, fields; each ends in a NUL.
+__lambfold_report() {
+    builtin local kind="$1"
+    builtin shift
+    builtin printf '%s\0' "$__lambfold_slot" "$__lambfold_event_number" "$kind" "$#" "$@" \
+        >|"$__lambfold_reports"
+}
+
+# Puts the callers into __lambfold_frames as label, path, line, innermost first, up to this file.
+# $1: how many innermost functions to leave out; $2: the line in the first that is kept.
+__lambfold_stack() {
+    builtin local -i index="$(($1 + 1))"
+    builtin local line="$2"
+    __lambfold_frames=()
+    while ((index < ${#FUNCNAME[@]} && ${#__lambfold_frames[@]} < 96)); do
+        [[ ${BASH_SOURCE[index]} == "$__lambfold_driver" ]] && builtin break
+        __lambfold_frames+=("${FUNCNAME[index]}" "${BASH_SOURCE[index]}" "$line")
+        line=${BASH_LINENO[index]}
+        ((index += 1))
+    done
+}
+
+# The ERR trap: remembers the innermost of the failures that lead to one exit status.
+# $1: status, $2: line, $3: command
+__lambfold_on_error() {
+    builtin local -i depth="${#FUNCNAME[@]}"
+    builtin local command="${3:0:1000}"
+    [[ ${__lambfold_failure[0]-} == "$1" && ${__lambfold_failure[1]-} == "$command" ]] &&
+        ((depth < __lambfold_depth)) && builtin return
+    __lambfold_stack 1 "$2"
+    # In this file the failure is the handler's `return`, whose line nobody knows.
+    ((${#__lambfold_frames[@]})) ||
+        __lambfold_frames=("$__lambfold_function" "$__lambfold_file" 0)
+    __lambfold_depth=depth
+    __lambfold_failure=("$1" "$command" "${__lambfold_frames[@]}")
+}
+
+# The EXIT trap. $1: status, $2: command
+__lambfold_on_exit() {
+    builtin set +eux
+    builtin local command="${2:0:1000}"
+    if [[ $__lambfold_done ]]; then
+        __lambfold_report_end "$1"
+        builtin return
+    fi
+    # `set -e`, a fatal error or a signal: whoever waits for this shell has its status.
+    [[ $__lambfold_exits ]] && builtin return
+    __lambfold_stack 1 0
+    # In the main shell the stack is unwound by now, and the last failure has to do.
+    if ((${#__lambfold_frames[@]})) && [[ ${__lambfold_failure[1]-} != "$command" ]]; then
+        __lambfold_failure=("$1" "$command" "${__lambfold_frames[@]}")
+    fi
+    [[ ${__lambfold_failure[0]-} == "$1" ]] && __lambfold_report detail "${__lambfold_failure[@]::98}"
+}
+
+# Tells where it was called, and does what it always does.
+exit() {
+    builtin local status="$?"
+    if [[ $BASHPID == "$__lambfold_pid" ]]; then
+        __lambfold_exits=1
+        __lambfold_stack 1 "${BASH_LINENO[0]}"
+        __lambfold_report detail "${1-$status}" "exit${1+ $1}" "${__lambfold_frames[@]::96}"
+    fi
+    builtin exit "${1-$status}"
+}
+
+__lambfold_report_end() {
+    if (($1 != 0)) && [[ ${__lambfold_failure[0]-} == "$1" ]]; then
+        __lambfold_report end "${__lambfold_failure[@]::98}"
+    else
+        __lambfold_report end "$1"
+    fi
+}
+
+__lambfold_watch() {
+    __lambfold_failure=() __lambfold_depth=0 __lambfold_done= __lambfold_exits=
+    __lambfold_pid=$BASHPID
+    builtin set -E
+    [[ $__lambfold_exit_trap && $BASHPID == "$$" ]] ||
+        builtin trap '__lambfold_on_exit "$?" "$BASH_COMMAND"' EXIT
+    if [[ $__lambfold_error_trap ]]; then
+        builtin eval "$__lambfold_error_trap"
+    else
+        builtin trap '__lambfold_on_error "$?" "$LINENO" "$BASH_COMMAND"' ERR
+    fi
+}
+
+# Waits for an event and takes it; fails when the bootstrap is gone.
+__lambfold_take() {
+    builtin local number fields IFS=
+    while builtin :; do
+        { builtin read -r -N 8 number <"$__lambfold_commands"; } 2>/dev/null || builtin return
+        builtin mapfile -d '' -t fields <"$__lambfold_context" || builtin return
+        # A number that nobody took in time belongs to an event that is over.
+        [[ ${fields[0]} == "$number" ]] && builtin break
+    done
+    __lambfold_event_number=$number
+    __lambfold_stdin=$__lambfold_fds/${fields[1]}
+    __lambfold_stdout=$__lambfold_fds/${fields[2]}
+    builtin export AWS_LAMBDA_REQUEST_ID="${fields[3]}" AWS_LAMBDA_DEADLINE_MS="${fields[4]}" \
+        AWS_LAMBDA_FUNCTION_ARN="${fields[5]}" AWS_LAMBDA_CONTENT_TYPE="${fields[6]}" \
+        AWS_LAMBDA_TRACE_ID="${fields[7]}" _X_AMZN_TRACE_ID="${fields[7]}" \
+        AWS_LAMBDA_CLIENT_CONTEXT="${fields[8]}" AWS_LAMBDA_COGNITO_IDENTITY="${fields[9]}" \
+        AWS_LAMBDA_TENANT_ID="${fields[10]}"
+    [[ ${fields[7]} ]] || builtin unset AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID
+    [[ ${fields[8]} ]] || builtin unset AWS_LAMBDA_CLIENT_CONTEXT
+    [[ ${fields[9]} ]] || builtin unset AWS_LAMBDA_COGNITO_IDENTITY
+    [[ ${fields[10]} ]] || builtin unset AWS_LAMBDA_TENANT_ID
+    # One element, unless there are NULs, which no variable holds: then what is between them.
+    builtin mapfile -d '' -t __lambfold_event <"$__lambfold_stdin" || builtin return
+    ((${#__lambfold_event[@]} > 1)) && __lambfold_event=("${__lambfold_event[*]}")
+    builtin return 0
+}
+
+__lambfold_call() {
+    builtin local status
+    [[ $__lambfold_options ]] && builtin set "-$__lambfold_options"
+    "$__lambfold_function" "${__lambfold_event-}"
+    # In one go, so that no option of the handler's strikes in between.
+    { status=$?; builtin trap - ERR; builtin set +eux; } 2>/dev/null
+    builtin return "$status"
+}
+
+# The subshell of one event.
+__lambfold_serve() {
+    __lambfold_take || builtin exit 0
+    __lambfold_watch
+    if [[ $__lambfold_compat ]]; then
+        while [[ ${__lambfold_event-} == *$'\n' ]]; do
+            __lambfold_event=("${__lambfold_event%$'\n'}")
+        done
+        exec </dev/null 2>|"$__lambfold_stdout"
+    else
+        exec <"$__lambfold_stdin" >|"$__lambfold_stdout"
+    fi
+    __lambfold_call
+    builtin local status="$?"
+    __lambfold_done=1
+    builtin return "$status"
+}
+
+__lambfold_isolate() {
+    while builtin :; do
+        ((__lambfold_slot += 1))
+        (__lambfold_serve)
+        { __lambfold_report gone "$?"; } 2>/dev/null || builtin exit 0
+    done
+}
+
+__lambfold_persist() {
+    builtin local status
+    while __lambfold_take; do
+        __lambfold_watch
+        __lambfold_call <"$__lambfold_stdin" >|"$__lambfold_stdout"
+        status=$?
+        builtin trap - ERR
+        builtin unset __lambfold_event
+        __lambfold_report_end "$status"
+    done
+    [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
+    builtin exit 0
+}
+
+__lambfold_unwind() {
+    # Have every function return, up to the one that called the handler.
+    [[ ${FUNCNAME[1]} == __lambfold_call ]] || builtin return 2
+    builtin trap - DEBUG
+    builtin shopt -u extdebug
+    builtin set -E
+}
+
+# lambda_error TYPE MESSAGE: the event has failed. Nothing of the handler runs after it.
+lambda_error() {
+    builtin set +eux
+    __lambfold_stack 1 "${BASH_LINENO[0]}"
+    __lambfold_report fail "${1-Function.Error}" "${2-}" "${__lambfold_frames[@]}"
+    if [[ $__lambfold_mode == persist && $BASHPID == "$$" ]]; then
+        # This shell has to live on, so each function on the way out is made to return.
+        builtin shopt -s extdebug
+        builtin set -T
+        builtin trap __lambfold_unwind DEBUG
+        builtin return 1
+    fi
+    builtin exit 1
+}
+
+# lambda_stream [CONTENT-TYPE] [-s STATUS] [-H 'Name: value']…: from here on the caller receives
+# standard output as it is written. Status and headers are for function URLs.
+lambda_stream() {
+    builtin local type= status= head= name REPLY
+    while (($#)); do
+        case $1 in
+            -s)
+                status=${2-}
+                builtin shift
+                ;;
+            -H)
+                name=${2%%:*}
+                __lambfold_json "$name"
+                head+=${head:+,}$REPLY:
+                name=${2#*:}
+                __lambfold_json "${name# }"
+                head+=$REPLY
+                builtin shift
+                ;;
+            *) type=$1 ;;
+        esac
+        builtin shift || builtin break
+    done
+    if [[ ! $status && ! $head ]]; then
+        __lambfold_report stream "${type:-application/octet-stream}"
+        builtin return
+    fi
+    if [[ $status == *[!0-9]* ]]; then
+        builtin printf 'lambda_stream: `%s` is no status\n' "$status" >&2
+        builtin return 2
+    fi
+    if [[ $type ]]; then
+        __lambfold_json "$type"
+        head=\"Content-Type\":$REPLY${head:+,}$head
+    fi
+    __lambfold_report stream application/vnd.awslambda.http-integration-response
+    builtin printf '{"statusCode":%s,"headers":{%s}}\0\0\0\0\0\0\0\0' "${status:-200}" "$head"
+}
+
+# Puts $1 as a JSON string into REPLY.
+__lambfold_json() {
+    REPLY=${1//\\/\\\\}
+    REPLY=${REPLY//\"/\\\"}
+    REPLY=${REPLY//$'\t'/\\t}
+    REPLY=\"${REPLY//[[:cntrl:]]/}\"
+}
+
+# lambda_remaining_ms [VARIABLE]: milliseconds until the deadline, printed or put into VARIABLE.
+lambda_remaining_ms() {
+    builtin local now="${EPOCHREALTIME-}" left
+    if [[ $now ]]; then
+        now=${now/[.,]/}
+        now=${now::-3}
+    else
+        builtin printf -v now '%(%s)T000' -1
+    fi
+    left=$((AWS_LAMBDA_DEADLINE_MS - now))
+    ((left > 0)) || left=0
+    if [[ ${1-} ]]; then
+        builtin printf -v "$1" %d "$left"
+    else
+        builtin printf '%d\n' "$left"
+    fi
+}
+
+__lambfold_slot=0 __lambfold_event_number=${__lambfold_event_number:-0}
+__lambfold_error_trap= __lambfold_exit_trap= __lambfold_options= __lambfold_frames=()
+__lambfold_driver=${BASH_SOURCE[0]}
+
+if ((BASH_VERSINFO[0] < 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] < 4)); then
+    __lambfold_report old "$BASH_VERSION"
+    builtin exit 1
+fi
+__lambfold_watch
+if [[ $__lambfold_mode != script ]]; then
+    [[ $__lambfold_compat ]] && builtin set -uo pipefail
+    builtin source "$__lambfold_file"
+    # From here on the handler file's options hold for its functions only.
+    { __lambfold_options=${-//[!aefuxv]/}; builtin set +aefuxv; } 2>/dev/null
+    __lambfold_traps=$(builtin trap -p ERR)
+    [[ $__lambfold_traps == *__lambfold_on_error* ]] || __lambfold_error_trap=$__lambfold_traps
+    builtin trap - ERR
+    __lambfold_traps=$(builtin trap -p EXIT)
+    [[ $__lambfold_traps == *__lambfold_on_exit* ]] || __lambfold_exit_trap=$__lambfold_traps
+    if ! builtin declare -F -- "$__lambfold_function" >/dev/null; then
+        builtin trap - EXIT
+        __lambfold_report missing
+        builtin exit 1
+    fi
+    __lambfold_report ready
+    [[ $__lambfold_mode == persist ]] && __lambfold_persist
+    [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
+    __lambfold_isolate
+fi
