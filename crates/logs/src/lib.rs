@@ -15,6 +15,7 @@ mod group;
 mod line;
 mod naming;
 mod pattern;
+mod platform;
 mod query;
 mod record;
 mod select;
@@ -24,9 +25,10 @@ mod token;
 pub use capture::{EVENT_BYTES, LineSplitter, LogTail};
 pub use line::{
     InitPhase, Report, Status, end_line, fault_line, init_report_line, init_start_line,
-    milliseconds, report_line, start_line, stream_name, timeout_line,
+    milliseconds, report_line, start_line, stream_name, timeout_line, timestamp,
 };
 pub use pattern::{FilterPattern, PatternError};
+pub use platform::{Audience, Level, Outcome, PlatformEvent, Span, line_json, passes};
 pub use query::{
     Event, EventsPage, EventsQuery, FilterPage, FilterQuery, GroupInfo, GroupsPage, GroupsQuery,
     QueryError, StreamFilter, StreamInfo, StreamOrder, StreamsPage, StreamsQuery,

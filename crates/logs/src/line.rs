@@ -141,10 +141,16 @@ pub fn fault_line(request_id: Option<RequestId>, text: &str, error_type: &str) -
 /// `<time> <request id> Task timed out after 3.00 seconds`, with its empty line.
 #[must_use]
 pub fn timeout_line(epoch_ms: u64, request_id: RequestId, timeout_s: u32) -> String {
+    let time = timestamp(epoch_ms);
+    format!("{time} {request_id} Task timed out after {timeout_s}.00 seconds\n\n")
+}
+
+/// `2026-01-02T03:04:05.678Z`
+#[must_use]
+pub fn timestamp(epoch_ms: u64) -> String {
     const FORMAT: &[BorrowedFormatItem<'_>] =
         format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    let time = instant(epoch_ms).format(FORMAT).unwrap_or_default();
-    format!("{time} {request_id} Task timed out after {timeout_s}.00 seconds\n\n")
+    instant(epoch_ms).format(FORMAT).unwrap_or_default()
 }
 
 /// The name of an environment's log stream, `YYYY/MM/DD/[version]<32 hexadecimal digits>`;
