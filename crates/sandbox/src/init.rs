@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::capabilities::IdMode;
 use crate::cgroup::Group;
+use crate::network::Prepared;
 use crate::seccomp::Filter;
 use crate::spec::{Fault, Spec, User};
 use crate::step::{Place, Runner, StepTiming};
@@ -35,6 +36,7 @@ pub(crate) struct Kit<'a> {
     /// `/dev/null`.
     pub(crate) null: &'a OwnedFd,
     pub(crate) namespace: &'a OwnedFd,
+    pub(crate) network: Option<&'a Prepared>,
     pub(crate) group: &'a Group,
     /// Views, each with its target.
     pub(crate) binds: &'a [(OwnedFd, String)],
@@ -53,6 +55,7 @@ impl Kit<'_> {
             .into_iter()
             .chain(self.binds.iter().map(|(fd, _)| fd))
             .chain(self.tmp)
+            .chain(self.network.map(|network| &network.namespace))
             .chain(group.enter.iter().map(|(fd, _)| fd))
             .chain(&group.clone_into)
             .chain(&group.peak)
@@ -61,13 +64,6 @@ impl Kit<'_> {
             .chain(&group.freezer)
             .map(AsFd::as_fd)
     }
-}
-
-/// A socket of the sandbox's own network, neither bound nor connected.
-fn tcp_socket() -> std::io::Result<OwnedFd> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType};
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
 }
 
 /// The life of pid 1.

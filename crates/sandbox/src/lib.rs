@@ -18,6 +18,7 @@ mod ids;
 mod init;
 mod mount;
 mod netlink;
+mod network;
 mod programs;
 mod seccomp;
 mod spawner;

@@ -10,6 +10,7 @@ mod prepare;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -19,6 +20,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::{Group, Hierarchies};
 use crate::ids::Ids;
 use crate::init::exit_status;
+use crate::network::Prepared;
 use crate::seccomp::Filter;
 use crate::spec::{Config, ExitStatus};
 use crate::step::StepError;
@@ -31,6 +33,9 @@ pub(crate) const ROLE: &str = "lambfold-sandbox-spawner";
 
 /// Groups and user namespaces that are kept ready.
 const READY_PARTS: usize = 4;
+/// For so long nobody must have asked for anything before things are made ready: they would take
+/// the processor from a sandbox that is just starting.
+const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Images that are kept ready of each size in use.
 const READY_IMAGES: usize = 3;
 /// Sizes of which images are kept ready.
@@ -40,6 +45,8 @@ const READY_SIZES: usize = 8;
 struct Parts {
     group: Group,
     namespace: OwnedFd,
+    /// Made ahead only.
+    network: Option<Prepared>,
 }
 
 /// A request that waits for its image.
@@ -77,6 +84,9 @@ struct Spawner {
     /// Mount namespace that follows the host's: sources of views are looked up there.
     host_mounts: OwnedFd,
     own_mounts: OwnedFd,
+    own_network: OwnedFd,
+    /// Addresses that the last sandbox had, and the next one will have.
+    addresses: Vec<Ipv4Addr>,
     /// User namespace whose map shows root's files as root's inside.
     file_map: Option<OwnedFd>,
     ids: Ids,
@@ -135,24 +145,18 @@ fn run() -> io::Result<()> {
 
 impl Spawner {
     fn serve(&mut self, receiver: &mut Receiver) -> io::Result<()> {
+        // Whether there is something to make ready, which waits for a quiet moment.
+        let mut to_do = true;
         loop {
-            // Parts are made when nothing else is to do.
-            let idle = self.parts.len() < READY_PARTS;
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
             let mut polls = vec![
                 PollFd::new(&self.socket, PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
             ];
             polls.extend(self.maker.as_ref().map(|m| PollFd::new(m, PollFlags::IN)));
-            match rustix::event::poll(&mut polls, idle.then_some(&now)) {
+            match rustix::event::poll(&mut polls, to_do.then_some(&QUIET)) {
                 Ok(0) => {
                     drop(polls);
-                    // What cannot be made ahead is tried again, and reported, when it is needed.
-                    if let Ok(parts) = self.make_parts() {
-                        self.parts.push(parts);
-                    } else {
-                        self.wait()?;
-                    }
+                    to_do = self.make_ready()?;
                     continue;
                 }
                 Err(rustix::io::Errno::INTR) => continue,
@@ -167,25 +171,13 @@ impl Spawner {
                 self.images()?;
             }
             if ready[0] {
+                to_do = true;
                 match receiver.receive(&self.socket, false)? {
                     Received::Message(message, fds) => self.handle(message, fds)?,
                     Received::Nothing => {}
                     Received::End => return Ok(()),
                 }
             }
-        }
-    }
-
-    /// Waits for anything, without making parts.
-    fn wait(&self) -> io::Result<()> {
-        let mut polls = vec![
-            PollFd::new(&self.socket, PollFlags::IN),
-            PollFd::new(&self.signals, PollFlags::IN),
-        ];
-        polls.extend(self.maker.as_ref().map(|m| PollFd::new(m, PollFlags::IN)));
-        match rustix::event::poll(&mut polls, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(e.into()),
         }
     }
 

@@ -58,7 +58,7 @@ steps! {
     Cgroup = "cgroup",
     /// Read-only views of the host directories are made.
     BindViews = "bind-views",
-    /// Pid 1 is cloned into new mount, pid, network, ipc, uts and cgroup namespaces.
+    /// Pid 1 is cloned into new mount, pid, ipc and uts namespaces.
     Clone = "clone",
     /// Pid 1 closes every descriptor that is not its own and ties its life to the spawner's.
     Detach = "detach",
@@ -70,7 +70,7 @@ steps! {
     MountTmp = "mount-tmp",
     /// The host name is set.
     Hostname = "hostname",
-    /// The loopback interface comes up with its addresses.
+    /// Pid 1 enters a network namespace with its loopback interface and addresses.
     Network = "network",
     /// The listening sockets are opened.
     Listeners = "listeners",
@@ -80,7 +80,7 @@ steps! {
     InitCredentials = "init-credentials",
     /// The sandbox is handed to the host.
     Ready = "ready",
-    /// The guest enters its control groups.
+    /// The guest enters its control groups, and a cgroup namespace that ends at them.
     GuestCgroup = "guest-cgroup",
     /// The guest's limits are set.
     GuestLimits = "guest-limits",

@@ -1,25 +1,21 @@
 //! The steps from the clone to a sandbox that is ready.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Gid, Uid};
 use rustix::mount::{MountFlags, UnmountFlags};
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Signal};
 
 use super::Kit;
 use crate::capabilities::IdMode;
 use crate::mount;
+use crate::network;
 use crate::step::{Runner, Step, StepError};
 use crate::sys;
 use crate::wire::{self, FromSpawner, StatFiles};
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
 
 /// Does every step; returns what SIGCHLD is read from.
 pub(super) fn run(kit: &Kit<'_>, runner: &mut Runner<'_>) -> Result<OwnedFd, StepError> {
@@ -33,9 +29,12 @@ pub(super) fn run(kit: &Kit<'_>, runner: &mut Runner<'_>) -> Result<OwnedFd, Ste
         let name = kit.spec.hostname.as_bytes();
         if name.is_empty() { Ok(()) } else { Ok(rustix::system::sethostname(name)?) }
     })?;
-    runner.run(Step::Network, "bring up lo", || network(&kit.spec.listeners))?;
+    let addresses = network::addresses(&kit.spec.listeners);
+    runner.run(Step::Network, "enter a network namespace", || {
+        network::enter(kit.network, &addresses)
+    })?;
     let listeners = runner.run(Step::Listeners, "listen", || {
-        kit.spec.listeners.iter().map(listen).collect::<io::Result<Vec<_>>>()
+        kit.spec.listeners.iter().map(network::listen).collect::<io::Result<Vec<_>>>()
     })?;
     runner.run(Step::EnterUserNamespace, "enter the user namespace", || {
         sys::setns(kit.namespace.as_fd(), libc::CLONE_NEWUSER)
@@ -104,31 +103,6 @@ fn mount_tmp(kit: &Kit<'_>) -> io::Result<()> {
 /// As many as an image of this size has.
 fn inodes(bytes: u64) -> u64 {
     (bytes / crate::tmp::BYTES_PER_INODE).max(1024)
-}
-
-fn network(listeners: &[SocketAddrV4]) -> io::Result<()> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    sys::loopback_up(socket.as_fd())?;
-    let mut added: Vec<Ipv4Addr> = Vec::new();
-    for address in listeners.iter().map(|l| *l.ip()) {
-        if !address.is_loopback() && !address.is_unspecified() && !added.contains(&address) {
-            crate::netlink::add_loopback_address(address)?;
-            added.push(address);
-        }
-    }
-    Ok(())
-}
-
-fn listen(address: &SocketAddrV4) -> io::Result<OwnedFd> {
-    let socket = super::tcp_socket()?;
-    rustix::net::bind(&socket, address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(socket)
 }
 
 fn credentials(kit: &Kit<'_>) -> io::Result<()> {

@@ -93,7 +93,7 @@ impl Watch<'_> {
             }
             ToInit::Socket => {
                 // Nobody there, or no socket to be had: the other end sees this one close.
-                if let (Some(reply), Ok(socket)) = (fds.first(), super::tcp_socket()) {
+                if let (Some(reply), Ok(socket)) = (fds.first(), crate::network::tcp_socket()) {
                     let _ = wire::send(reply.as_fd(), &ToInit::Socket, &[socket.as_fd()], false);
                 }
                 Ok(())

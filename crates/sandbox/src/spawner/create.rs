@@ -4,19 +4,17 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use super::{Living, Parts, READY_IMAGES, READY_SIZES, Spawner, Waiting};
+use super::{Living, Parts, READY_IMAGES, READY_PARTS, READY_SIZES, Spawner, Waiting};
 use crate::capabilities::{IdMode, TmpMode};
 use crate::cgroup::Limits;
 use crate::init::{self, Kit};
+use crate::network;
 use crate::spec::Bind;
 use crate::step::{Place, Runner, Step, StepError, StepTiming};
 use crate::sys::{self, Cloned};
 
-const NAMESPACES: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS) as u64;
+const NAMESPACES: u64 =
+    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
 
 impl Spawner {
     /// Makes a sandbox now, or as soon as its image is ready.
@@ -34,10 +32,8 @@ impl Spawner {
         }
         let stock = self.stocks.entry(bytes).or_default();
         match stock.ready.pop() {
-            Some(mount) => {
-                self.start(request, Some(mount))?;
-                self.fill(bytes)
-            }
+            // Another one is made when this start is over, not beside it.
+            Some(mount) => self.start(request, Some(mount)),
             None => {
                 stock.waiting.push_back(request);
                 self.fill(bytes)
@@ -58,6 +54,27 @@ impl Spawner {
             }
         }
         Ok(())
+    }
+
+    /// Makes ready what the next sandboxes need, one thing at a time; whether there is more to do.
+    pub(super) fn make_ready(&mut self) -> io::Result<bool> {
+        let sizes: Vec<u64> = self.stocks.keys().copied().collect();
+        sizes.into_iter().try_for_each(|bytes| self.fill(bytes))?;
+        let addresses = &self.addresses;
+        let stale = self.parts.iter().position(|p| {
+            p.network.as_ref().is_some_and(|network| network.addresses != *addresses)
+        });
+        if let Some(stale) = stale {
+            let parts = self.parts.swap_remove(stale);
+            self.groups.remove(parts.group.number());
+        }
+        if self.parts.len() >= READY_PARTS {
+            return Ok(false);
+        }
+        // What cannot be made ahead is tried again, and reported, when it is needed.
+        let Ok(parts) = self.make_parts_ahead() else { return Ok(false) };
+        self.parts.push(parts);
+        Ok(true)
     }
 
     /// Takes in what the maker has made.
@@ -93,7 +110,17 @@ impl Spawner {
             .map_err(|e| StepError::new(Step::GuestUserNamespace, "make a user namespace", &e))?;
         let group = self.groups.make();
         let group = group.map_err(|e| StepError::new(Step::Cgroup, "make a control group", &e))?;
-        Ok(Parts { group, namespace })
+        Ok(Parts { group, namespace, network: None })
+    }
+
+    /// What every sandbox needs, with what can be done ahead.
+    pub(super) fn make_parts_ahead(&mut self) -> Result<Parts, StepError> {
+        let mut parts = self.make_parts()?;
+        let network =
+            network::prepare(self.proc.as_fd(), self.own_network.as_fd(), &self.addresses);
+        // It is tried again, and reported, when it is needed.
+        parts.network = network.ok();
+        Ok(parts)
     }
 
     fn start(&mut self, request: Waiting, tmp: Option<OwnedFd>) -> io::Result<()> {
@@ -106,6 +133,11 @@ impl Spawner {
 
     fn clone_sandbox(&mut self, request: Waiting, tmp: Option<OwnedFd>) -> Result<(), StepError> {
         let start = Instant::now();
+        let addresses = network::addresses(&request.spec.listeners);
+        if addresses != self.addresses {
+            // What is ready has others; the next ones are made with these.
+            self.addresses = addresses;
+        }
         let parts = match self.parts.pop() {
             Some(parts) => parts,
             None => self.make_parts()?,
@@ -171,6 +203,7 @@ impl Spawner {
                     spawner: &self.own_pidfd,
                     null: &self.null,
                     namespace: &parts.namespace,
+                    network: parts.network.as_ref(),
                     group: &parts.group,
                     binds: &binds,
                     tmp,

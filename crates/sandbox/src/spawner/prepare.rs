@@ -14,6 +14,7 @@ use super::{Parts, Spawner};
 use crate::capabilities::{Capabilities, FreezeMode, IdMode, Note, TmpMode};
 use crate::cgroup::{self, Hierarchies};
 use crate::ids::{self, Ids};
+use crate::network;
 use crate::seccomp::Filter;
 use crate::spec::{Config, Rootfs};
 use crate::step::{Step, StepError};
@@ -74,6 +75,10 @@ pub(super) fn prepare(
 
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let proc = step(Step::UserNamespace, "open /proc", proc.map_err(Into::into))?;
+    // The spawner needs no network itself, and may return to one of its own only.
+    let own_network =
+        sys::unshare(libc::CLONE_NEWNET).and_then(|()| network::open_own(proc.as_fd()));
+    let own_network = step(Step::UserNamespace, "enter a network namespace", own_network)?;
     let file_map = match ids.file_map() {
         None => None,
         Some(map) => Some(step(
@@ -118,6 +123,8 @@ pub(super) fn prepare(
         proc,
         host_mounts,
         own_mounts,
+        own_network,
+        addresses: Vec::new(),
         file_map,
         ids,
         filter,

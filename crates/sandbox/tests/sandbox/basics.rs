@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("basics::frozen_guests_can_be_killed", frozen_guests_can_be_killed),
     ("basics::listeners_belong_to_the_inside", listeners_belong_to_the_inside),
     ("basics::two_sandboxes_may_listen_on_one_address", two_sandboxes_may_listen_on_one_address),
+    ("basics::a_sandbox_has_its_own_addresses_only", a_sandbox_has_its_own_addresses_only),
     ("basics::a_signal_reaches_a_whole_group", a_signal_reaches_a_whole_group),
     ("basics::output_may_go_elsewhere", output_may_go_elsewhere),
     ("basics::sockets_of_the_inside_reach_the_inside", sockets_of_the_inside_reach_the_inside),
@@ -224,6 +225,24 @@ fn two_sandboxes_may_listen_on_one_address() {
     assert!(a.sandbox.listeners[0].accept().is_ok());
     let none = b.sandbox.listeners[0].accept().unwrap_err();
     assert_eq!(none.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// Networks are made ahead with the addresses of the last sandbox: those of the next may differ.
+fn a_sandbox_has_its_own_addresses_only() {
+    let world = World::new();
+    let other: Vec<SocketAddrV4> = vec!["169.254.100.7:80".parse().unwrap()];
+    for listeners in [addresses(), addresses(), other.clone(), Vec::new(), addresses(), other] {
+        for _ in 0..3 {
+            let inside = world.create(Spec { listeners: listeners.clone(), ..spec() });
+            let known = inside.bash("cat /proc/net/fib_trie").ok();
+            for address in ["169.254.100.1", "169.254.100.7"] {
+                let wanted = listeners.iter().any(|l| l.ip().to_string() == address);
+                assert_eq!(known.contains(&format!("-- {address}\n")), wanted, "{known}");
+            }
+            let devices = inside.bash("cut -d: -f1 -s /proc/net/dev | tr -d ' '").ok();
+            assert_eq!(devices, "lo\n");
+        }
+    }
 }
 
 fn a_signal_reaches_a_whole_group() {

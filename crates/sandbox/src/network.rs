@@ -1,0 +1,100 @@
+//! Network namespaces: a loopback interface, and what is listened on inside.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use crate::{netlink, sys};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// A namespace made ahead: making one is a third of a sandbox's start.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) namespace: OwnedFd,
+    pub(crate) addresses: Vec<Ipv4Addr>,
+}
+
+/// The addresses that `listeners` need beyond those that a loopback interface has anyway.
+pub(crate) fn addresses(listeners: &[SocketAddrV4]) -> Vec<Ipv4Addr> {
+    let mut list: Vec<Ipv4Addr> = listeners
+        .iter()
+        .map(|l| *l.ip())
+        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+        .collect();
+    list.sort_unstable();
+    list.dedup();
+    list
+}
+
+/// Makes one ahead. This process is in it for a moment; `own` is where it returns to, `proc` an
+/// open `/proc`.
+pub(crate) fn prepare(
+    proc: BorrowedFd<'_>,
+    own: BorrowedFd<'_>,
+    addresses: &[Ipv4Addr],
+) -> io::Result<Prepared> {
+    sys::unshare(libc::CLONE_NEWNET)?;
+    let made = bring_up(addresses).and_then(|()| open_own(proc));
+    // Elsewhere than at home nothing else may be done: an error here ends the spawner.
+    if sys::setns(own, libc::CLONE_NEWNET).is_err() {
+        sys::exit(1);
+    }
+    Ok(Prepared { namespace: made?, addresses: addresses.to_vec() })
+}
+
+/// Opens the network namespace of this process.
+pub(crate) fn open_own(proc: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(proc, "self/ns/net", flags, Mode::empty())?)
+}
+
+/// Enters the one that was made ahead, or a new one where none fits.
+pub(crate) fn enter(prepared: Option<&Prepared>, addresses: &[Ipv4Addr]) -> io::Result<()> {
+    if let Some(prepared) = prepared.filter(|p| p.addresses == addresses) {
+        return sys::setns(prepared.namespace.as_fd(), libc::CLONE_NEWNET);
+    }
+    sys::unshare(libc::CLONE_NEWNET)?;
+    bring_up(addresses)
+}
+
+fn bring_up(addresses: &[Ipv4Addr]) -> io::Result<()> {
+    let kind = SocketType::DGRAM;
+    let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+    sys::loopback_up(socket.as_fd())?;
+    addresses.iter().try_for_each(|address| netlink::add_loopback_address(*address))
+}
+
+/// A socket of the current network, neither bound nor connected, nonblocking.
+pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
+}
+
+/// Listens on an address of the current network.
+pub(crate) fn listen(address: &SocketAddrV4) -> io::Result<OwnedFd> {
+    let socket = tcp_socket()?;
+    rustix::net::bind(&socket, address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_beyond_the_loopback_network_once_each() {
+        let listeners: Vec<SocketAddrV4> =
+            ["169.254.100.1:9001", "127.0.0.1:9001", "0.0.0.0:1", "10.0.0.1:1", "169.254.100.1:2"]
+                .iter()
+                .filter_map(|l| l.parse().ok())
+                .collect();
+        let expected = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(169, 254, 100, 1)];
+        assert_eq!(addresses(&listeners), expected);
+    }
+}
