@@ -279,6 +279,10 @@ impl Core {
         matches!(self.phase, Phase::Gone)
     }
 
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
     // What the runtime asks for.
 
     /// The process has not asked for an event yet.

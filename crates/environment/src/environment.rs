@@ -46,6 +46,12 @@ impl Environment {
         self.inner.retire();
     }
 
+    /// True when its runtime waits for an event: false after an init phase that failed.
+    #[must_use]
+    pub fn is_initialized(&self) -> bool {
+        self.inner.lock().core.is_idle()
+    }
+
     /// The version that runs in it.
     #[must_use]
     pub fn version(&self) -> &Arc<FunctionVersion> {

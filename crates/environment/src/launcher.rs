@@ -10,7 +10,7 @@ use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
 use lambfold_sandbox::{Bind, Command, CreateError, Sandboxes, Spec};
-use lambfold_types::{Clock, Digest, FunctionVersion, SystemClock, limits};
+use lambfold_types::{Clock, Digest, FunctionVersion, InitializationType, SystemClock, limits};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -140,6 +140,18 @@ impl Launcher {
         self: &Arc<Self>,
         version: Arc<FunctionVersion>,
     ) -> Result<Arc<Environment>, LaunchError> {
+        self.launch_as(version, InitializationType::OnDemand).await
+    }
+
+    /// [`Launcher::launch`] for a reason that the runtime is told.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn launch_as(
+        self: &Arc<Self>,
+        version: Arc<FunctionVersion>,
+        initialization: InitializationType,
+    ) -> Result<Arc<Environment>, LaunchError> {
         let function = || version.name.as_str().to_owned();
         let folders = self.folders(&version).await?;
         let id = uuid::Uuid::new_v4();
@@ -161,7 +173,7 @@ impl Launcher {
         })?;
         let taken = take_over(made)
             .map_err(|source| LaunchError::Descriptors { function: function(), source })?;
-        let environment = self.start(Arc::clone(&version), folders, id, taken);
+        let environment = self.start(Arc::clone(&version), initialization, folders, id, taken);
         let (ready, over) = oneshot::channel();
         environment.inner().with(|core, ctx, fx| core.init(ctx, ready, fx));
         match over.await {
@@ -174,6 +186,7 @@ impl Launcher {
     fn start(
         &self,
         version: Arc<FunctionVersion>,
+        initialization: InitializationType,
         folders: Folders,
         id: uuid::Uuid,
         taken: Taken,
@@ -185,7 +198,7 @@ impl Launcher {
         let command = Command {
             programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
             args: Vec::new(),
-            env: variables::variables(&version, &log_stream),
+            env: variables::variables(&version, initialization, &log_stream),
             cwd: "/var/task".to_owned(),
         };
         let init_limit = Duration::from_millis(limits::INIT_MS);

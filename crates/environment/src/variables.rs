@@ -1,6 +1,6 @@
 //! The process environment of a runtime (behaviour specification §5.2).
 
-use lambfold_types::{FunctionVersion, LogFormat, RuntimeId};
+use lambfold_types::{FunctionVersion, InitializationType, LogFormat, RuntimeId};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -43,7 +43,11 @@ const AL2: Userland = Userland {
 };
 
 /// The whole environment of a function's bootstrap, sorted by name.
-pub(crate) fn variables(version: &FunctionVersion, log_stream: &str) -> Vec<(String, String)> {
+pub(crate) fn variables(
+    version: &FunctionVersion,
+    initialization: InitializationType,
+    log_stream: &str,
+) -> Vec<(String, String)> {
     let userland = match version.runtime {
         RuntimeId::ProvidedAl2023 => &AL2023,
         RuntimeId::ProvidedAl2 | RuntimeId::Provided => &AL2,
@@ -76,7 +80,7 @@ pub(crate) fn variables(version: &FunctionVersion, log_stream: &str) -> Vec<(Str
         ("AWS_LAMBDA_FUNCTION_NAME", version.name.as_str().to_owned()),
         ("AWS_LAMBDA_FUNCTION_VERSION", version.version.to_string()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", version.memory_mib.to_string()),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization.as_str().to_owned()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", version.logging.group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", log_stream.to_owned()),
         (

@@ -1,10 +1,11 @@
 //! What is under way: accepted invocations, phases, creations. Each tells the pool how it ended,
 //! also when it is dropped on the way.
 
+use crate::gate::Place;
 use crate::pool::Pool;
 use crate::slot::{Member, Slot};
 use crate::{CreateError, EnvironmentFactory, PoolError};
-use lambfold_types::{Answer, PhaseEnd};
+use lambfold_types::{Answer, InitializationType, PhaseEnd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
@@ -18,21 +19,40 @@ pub struct InFlight {
     pub end: oneshot::Receiver<PhaseEnd>,
 }
 
-/// What an accepted invocation holds: its caller's channels and its part of the limits. Dropped
-/// without an answer, it tells the caller that the environment was lost.
+/// The other side of an [`InFlight`].
+pub(crate) struct Caller {
+    answer: oneshot::Sender<Result<Answer, PoolError>>,
+    end: oneshot::Sender<PhaseEnd>,
+}
+
+impl Caller {
+    pub(crate) fn new() -> (Self, InFlight) {
+        let (answer_sender, answer) = oneshot::channel();
+        let (end_sender, end) = oneshot::channel();
+        (Self { answer: answer_sender, end: end_sender }, InFlight { answer, end })
+    }
+}
+
+/// What an accepted invocation holds: its caller's channels and its place within the limits.
+/// Dropped without an answer, it tells the caller that the environment was lost.
 pub(crate) struct Ticket<F: EnvironmentFactory> {
     pool: Arc<Pool<F>>,
+    slot: Arc<Slot<F>>,
+    pub(crate) place: Place,
     answer: Option<oneshot::Sender<Result<Answer, PoolError>>>,
     end: Option<oneshot::Sender<PhaseEnd>>,
 }
 
 impl<F: EnvironmentFactory> Ticket<F> {
-    /// For an invocation that the limits let pass, with its caller's side.
-    pub(crate) fn new(pool: Arc<Pool<F>>) -> (Self, InFlight) {
-        let (answer_sender, answer) = oneshot::channel();
-        let (end_sender, end) = oneshot::channel();
-        let ticket = Self { pool, answer: Some(answer_sender), end: Some(end_sender) };
-        (ticket, InFlight { answer, end })
+    /// For an invocation that was given a place in the slot.
+    pub(crate) fn new(
+        pool: Arc<Pool<F>>,
+        slot: Arc<Slot<F>>,
+        place: Place,
+        caller: Caller,
+    ) -> Self {
+        let Caller { answer, end } = caller;
+        Self { pool, slot, place, answer: Some(answer), end: Some(end) }
     }
 
     pub(crate) fn take_end(&mut self) -> Option<oneshot::Sender<PhaseEnd>> {
@@ -42,6 +62,7 @@ impl<F: EnvironmentFactory> Ticket<F> {
     pub(crate) fn answer(&mut self, result: Result<Answer, PoolError>) {
         if let Some(sender) = self.answer.take() {
             // The place is free before the caller knows, or its next request could be refused.
+            self.slot.leave(self.place);
             self.pool.counters.concurrency.fetch_sub(1, Ordering::SeqCst);
             let _ = sender.send(result);
         }
@@ -96,20 +117,13 @@ impl<F: EnvironmentFactory> Drop for Phase<F> {
 }
 
 /// A ticket on its way through `begin`; counts the environment as finishing once it answered.
-pub(crate) struct Answering<F: EnvironmentFactory> {
-    ticket: Ticket<F>,
-    slot: Arc<Slot<F>>,
-}
+pub(crate) struct Answering<F: EnvironmentFactory>(pub(crate) Ticket<F>);
 
 impl<F: EnvironmentFactory> Answering<F> {
-    pub(crate) fn new(ticket: Ticket<F>, slot: Arc<Slot<F>>) -> Self {
-        Self { ticket, slot }
-    }
-
     pub(crate) fn answer(&mut self, result: Result<Answer, PoolError>) {
-        if self.ticket.answer.is_some() {
-            self.slot.finishing.fetch_add(1, Ordering::SeqCst);
-            self.ticket.answer(result);
+        if self.0.answer.is_some() {
+            self.0.slot.finishing.fetch_add(1, Ordering::SeqCst);
+            self.0.answer(result);
         }
     }
 }
@@ -124,18 +138,33 @@ impl<F: EnvironmentFactory> Drop for Answering<F> {
 pub(crate) struct Creation<F: EnvironmentFactory> {
     pool: Arc<Pool<F>>,
     slot: Arc<Slot<F>>,
+    initialization: InitializationType,
     done: bool,
 }
 
 impl<F: EnvironmentFactory> Creation<F> {
-    pub(crate) fn new(pool: Arc<Pool<F>>, slot: Arc<Slot<F>>) -> Self {
-        Self { pool, slot, done: false }
+    pub(crate) fn new(
+        pool: Arc<Pool<F>>,
+        slot: Arc<Slot<F>>,
+        initialization: InitializationType,
+    ) -> Self {
+        Self { pool, slot, initialization, done: false }
     }
 
     pub(crate) async fn run(mut self) {
-        let result = self.pool.factory.create(Arc::clone(&self.slot.version)).await;
+        let version = Arc::clone(&self.slot.version);
+        let result = self.pool.factory.create(version, self.initialization).await;
+        self.finish(result);
+    }
+
+    fn finish(&mut self, result: Result<Arc<F::Environment>, CreateError>) {
         self.done = true;
-        self.pool.created(&self.slot, result);
+        match self.initialization {
+            InitializationType::OnDemand => self.pool.created(&self.slot, result),
+            InitializationType::ProvisionedConcurrency => {
+                self.pool.provisioned_one(&self.slot, result);
+            }
+        }
     }
 }
 
@@ -144,7 +173,7 @@ impl<F: EnvironmentFactory> Drop for Creation<F> {
         if !self.done {
             let function = self.slot.version.name.to_string();
             let source = "the task that created it ended early".into();
-            self.pool.created(&self.slot, Err(CreateError { function, source }));
+            self.finish(Err(CreateError { function, source }));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Placement and concurrency: which execution environment runs an invocation.
 //!
-//! In flow invocations of a [`FunctionVersion`]; out flow
+//! In flow invocations of a [`FunctionVersion`] and the [`Concurrency`] of functions; out flow
 //! answers. Environments are made by an [`EnvironmentFactory`] and reused by invocations of the
 //! same revision only, one event at a time, the most recently used first.
 //!
@@ -8,15 +8,21 @@
 //! global lock. Forbidden here: Linux, files, HTTP, and the real clock (tokio's is used, which
 //! tests pause).
 
+mod config;
 mod flight;
+mod gate;
 mod pool;
+mod provision;
 mod relay;
+mod room;
 mod slot;
 
+pub use config::{Metrics, PoolConfig};
 pub use flight::InFlight;
-pub use pool::{Metrics, Pool, PoolConfig};
+pub use pool::Pool;
+pub use provision::{Allocation, AllocationFailure, Concurrency};
 
-use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd};
+use lambfold_types::{Answer, FunctionVersion, InitializationType, Invocation, PhaseEnd};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -33,6 +39,10 @@ pub trait Environment: Send + Sync + 'static {
     /// `ended` may begin the next phase. The pool never calls `begin` before the phase before
     /// has ended. Dropping either uncalled counts as a lost environment.
     fn begin(&self, invocation: Invocation, answer: OnAnswer, ended: OnEnd);
+
+    /// True when its runtime waits for an event: asked once after the creation, to tell an init
+    /// phase that failed.
+    fn is_initialized(&self) -> bool;
 
     /// Shuts it down, even in the middle of a phase; returns at once. Called once.
     fn retire(&self);
@@ -51,6 +61,7 @@ pub trait EnvironmentFactory: Send + Sync + 'static {
     fn create(
         &self,
         version: Arc<FunctionVersion>,
+        initialization: InitializationType,
     ) -> impl Future<Output = Result<Arc<Self::Environment>, CreateError>> + Send;
 }
 
@@ -70,6 +81,8 @@ pub struct CreateError {
 pub enum ThrottleReason {
     /// The account's concurrency, or the environments that this server may hold.
     ConcurrentInvocationLimitExceeded,
+    /// What is reserved for the function.
+    ReservedFunctionConcurrentInvocationLimitExceeded,
 }
 
 impl ThrottleReason {
@@ -78,6 +91,9 @@ impl ThrottleReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ConcurrentInvocationLimitExceeded => "ConcurrentInvocationLimitExceeded",
+            Self::ReservedFunctionConcurrentInvocationLimitExceeded => {
+                "ReservedFunctionConcurrentInvocationLimitExceeded"
+            }
         }
     }
 }
@@ -100,6 +116,18 @@ pub enum PoolError {
         limit: u32,
         /// What it counts, for example `concurrent executions`.
         unit: &'static str,
+    },
+    /// An environment of this size can never exist here; the function did not run.
+    #[error(
+        "function {function} has a MemorySize of {memory_mib} MiB, and all environments together may have {limit_mib} MiB; raise --max-memory or lower its MemorySize"
+    )]
+    TooLarge {
+        /// The function.
+        function: String,
+        /// Its MemorySize.
+        memory_mib: u32,
+        /// The limit.
+        limit_mib: u64,
     },
     /// No environment could be made; the function did not run.
     #[error("no execution environment could be made for the invocation")]

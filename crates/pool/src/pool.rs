@@ -1,12 +1,15 @@
 //! The pool: finds the slot, begins phases, takes environments back, retires them.
 
-use crate::flight::{Answering, Creation, InFlight, Phase, Ticket};
+use crate::config::{Counters, Metrics, PoolConfig};
+use crate::flight::{Answering, Caller, Creation, InFlight, Phase, Ticket};
+use crate::provision::Functions;
+use crate::room::Room;
 use crate::slot::{Demand, Key, Member, Slot, State, Waiter};
-use crate::{CreateError, Environment, EnvironmentFactory, PoolError, ThrottleReason, relay};
-use lambfold_types::{FunctionVersion, Invocation, PhaseEnd, limits};
+use crate::{CreateError, Environment, EnvironmentFactory, PoolError, relay};
+use lambfold_types::{FunctionVersion, InitializationType, Invocation, PhaseEnd};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -15,105 +18,46 @@ use tokio::time::Instant;
 
 const SHARDS: usize = 32;
 
-/// Policy of the pool.
-#[derive(Debug, Clone)]
-pub struct PoolConfig {
-    /// How long an environment stays without use.
-    pub keep_alive: Duration,
-    /// Invocations that may be unanswered at a time.
-    pub account_concurrency: u32,
-    /// Environments that may exist at a time; the idle one that was longest without use makes
-    /// room for a new one.
-    pub max_environments: u32,
-    /// How long an invocation waits for an environment that has answered, and should be free in
-    /// a moment, before a new one is created for it.
-    pub finish_grace: Duration,
-    /// How long [`Pool::drain`] waits for invocations in flight.
-    pub drain_grace: Duration,
-}
-
-impl Default for PoolConfig {
-    /// 10 minutes, AWS's 1000 executions, 1000 environments, 5 ms, 30 s.
-    fn default() -> Self {
-        Self {
-            keep_alive: Duration::from_secs(600),
-            account_concurrency: limits::ACCOUNT_CONCURRENCY,
-            max_environments: limits::ACCOUNT_CONCURRENCY,
-            finish_grace: Duration::from_millis(5),
-            drain_grace: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Counters, for the metrics page.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Metrics {
-    /// Environments that exist or are being created.
-    pub environments: u64,
-    /// Of these, being created.
-    pub creating: u64,
-    /// Of these, in an invoke phase.
-    pub busy: u64,
-    /// Of these, waiting for an invocation.
-    pub idle: u64,
-    /// Invocations accepted and not yet answered.
-    pub concurrent_executions: u64,
-    /// Invocations that were the first of their environment, since the start.
-    pub cold_starts: u64,
-    /// Invocations that found or awaited a used environment, since the start.
-    pub warm_starts: u64,
-    /// Invocations refused for a limit, since the start.
-    pub throttles: u64,
-    /// Environments that could not be created, since the start.
-    pub creation_failures: u64,
-}
-
-#[derive(Default)]
-pub(crate) struct Counters {
-    environments: AtomicU32,
-    creating: AtomicU32,
-    busy: AtomicU32,
-    pub(crate) concurrency: AtomicU32,
-    /// Accepted invocations whose phase is not over.
-    active: AtomicUsize,
-    cold_starts: AtomicU64,
-    warm_starts: AtomicU64,
-    pub(crate) throttles: AtomicU64,
-    creation_failures: AtomicU64,
-    next_id: AtomicU64,
-}
-
 type Shard<F> = RwLock<HashMap<Key, Arc<Slot<F>>>>;
 type Locked<'a, F> = MutexGuard<'a, State<F>>;
 
 /// Places invocations on environments.
 pub struct Pool<F: EnvironmentFactory> {
     pub(crate) factory: F,
-    config: PoolConfig,
-    shards: [Shard<F>; SHARDS],
+    pub(crate) config: PoolConfig,
+    pub(crate) shards: [Shard<F>; SHARDS],
     /// Out of the map, but with environments or waiters left.
     forgotten: Mutex<Vec<Weak<Slot<F>>>>,
     hasher: RandomState,
     pub(crate) counters: Counters,
+    pub(crate) room: Room<F>,
+    pub(crate) functions: Mutex<Functions<F>>,
+    /// One change of a function's concurrency at a time.
+    pub(crate) setting: Mutex<()>,
     draining: AtomicBool,
     quiet: Notify,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
+    pub(crate) me: Weak<Self>,
 }
 
 impl<F: EnvironmentFactory> Pool<F> {
     /// A pool without environments. Its tasks run on the tokio runtime that this is called in.
     #[must_use]
     pub fn new(factory: F, config: PoolConfig) -> Arc<Self> {
-        let pool = Arc::new(Self {
+        let pool = Arc::new_cyclic(|me| Self {
             factory,
-            config,
             shards: std::array::from_fn(|_| RwLock::default()),
             forgotten: Mutex::default(),
             hasher: RandomState::new(),
             counters: Counters::default(),
+            room: Room::new(config.max_environments, config.max_memory_mib),
+            functions: Mutex::new(Functions::new(config.account_concurrency)),
+            setting: Mutex::default(),
+            config,
             draining: AtomicBool::new(false),
             quiet: Notify::new(),
             runtime: Handle::current(),
+            me: me.clone(),
         });
         pool.runtime.spawn(reap(Arc::downgrade(&pool), pool.config.keep_alive));
         pool
@@ -130,17 +74,30 @@ impl<F: EnvironmentFactory> Pool<F> {
         version: Arc<FunctionVersion>,
         invocation: Invocation,
     ) -> Result<InFlight, PoolError> {
-        self.admit()?;
-        let (ticket, in_flight) = Ticket::new(Arc::clone(self));
-        let waiter = Waiter { since: Instant::now(), invocation, ticket };
+        self.admit(&version)?;
+        let (caller, in_flight) = Caller::new();
+        let since = Instant::now();
         let key = Key(version);
         loop {
             let slot = self.slot(&key);
+            let place = match slot.enter() {
+                Ok(place) => place,
+                Err(error) => {
+                    self.counters.throttles.fetch_add(1, Ordering::Relaxed);
+                    self.inactive();
+                    return Err(error);
+                }
+            };
             let mut state = slot.lock();
             if state.closed {
+                drop(state);
+                slot.leave(place);
                 continue;
             }
-            if let Some((_, member)) = state.idle.pop() {
+            self.counters.concurrency.fetch_add(1, Ordering::SeqCst);
+            let ticket = Ticket::new(Arc::clone(self), Arc::clone(&slot), place, caller);
+            let waiter = Waiter { since, invocation, ticket };
+            if let Some(member) = state.pick(place) {
                 drop(state);
                 self.counters.warm_starts.fetch_add(1, Ordering::Relaxed);
                 self.begin(&slot, member, waiter);
@@ -167,16 +124,17 @@ impl<F: EnvironmentFactory> Pool<F> {
             });
             for slot in removed {
                 let mut state = slot.lock();
-                state.closed = true;
-                let idle = state.expired(Instant::now(), Duration::ZERO);
+                let idle = state.close();
+                slot.publish(&state);
                 let empty = state.is_empty();
                 drop(state);
-                self.retire(idle);
+                self.retire(&slot, idle);
                 if !empty {
                     self.forgotten().push(Arc::downgrade(&slot));
                 }
             }
         }
+        self.distribute();
     }
 
     /// Takes no more invocations, waits for those in flight for at most
@@ -203,15 +161,20 @@ impl<F: EnvironmentFactory> Pool<F> {
         }
         for slot in slots {
             let mut state = slot.lock();
-            state.closed = true;
+            let idle = state.close();
+            slot.publish(&state);
             let waiters = std::mem::take(&mut state.waiters);
-            let idle = state.expired(Instant::now(), Duration::ZERO);
             let busy: Vec<_> = state.members.values().cloned().collect();
             drop(state);
-            self.retire(idle);
+            self.retire(&slot, idle);
             busy.iter().for_each(|member| member.retire());
             waiters.into_iter().for_each(|waiter| waiter.ticket.fail(PoolError::Draining));
         }
+        self.distribute();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
     }
 
     fn forgotten(&self) -> MutexGuard<'_, Vec<Weak<Slot<F>>>> {
@@ -223,14 +186,16 @@ impl<F: EnvironmentFactory> Pool<F> {
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let c = &self.counters;
-        let environments = c.environments.load(Ordering::Relaxed).into();
+        let (environments, memory_mib) = self.room.taken();
         let creating = c.creating.load(Ordering::Relaxed).into();
         let busy = c.busy.load(Ordering::Relaxed).into();
         Metrics {
             environments,
+            memory_mib,
             creating,
             busy,
             idle: environments.saturating_sub(creating).saturating_sub(busy),
+            provisioned: self.functions().provisioned(),
             concurrent_executions: c.concurrency.load(Ordering::Relaxed).into(),
             cold_starts: c.cold_starts.load(Ordering::Relaxed),
             warm_starts: c.warm_starts.load(Ordering::Relaxed),
@@ -239,46 +204,45 @@ impl<F: EnvironmentFactory> Pool<F> {
         }
     }
 
-    fn admit(&self) -> Result<(), PoolError> {
-        let limit = self.config.account_concurrency;
+    fn admit(&self, version: &FunctionVersion) -> Result<(), PoolError> {
+        let limit_mib = self.config.max_memory_mib;
+        if u64::from(version.memory_mib) > limit_mib {
+            let function = version.name.to_string();
+            return Err(PoolError::TooLarge {
+                function,
+                memory_mib: version.memory_mib,
+                limit_mib,
+            });
+        }
         self.counters.active.fetch_add(1, Ordering::SeqCst);
-        if self.draining.load(Ordering::SeqCst) {
+        if self.is_draining() {
             self.inactive();
             return Err(PoolError::Draining);
-        }
-        if self.counters.concurrency.fetch_add(1, Ordering::SeqCst) >= limit {
-            self.counters.concurrency.fetch_sub(1, Ordering::SeqCst);
-            self.counters.throttles.fetch_add(1, Ordering::Relaxed);
-            self.inactive();
-            return Err(PoolError::Throttled {
-                reason: ThrottleReason::ConcurrentInvocationLimitExceeded,
-                limit,
-                unit: "concurrent executions",
-            });
         }
         Ok(())
     }
 
     pub(crate) fn inactive(&self) {
-        if self.counters.active.fetch_sub(1, Ordering::SeqCst) == 1
-            && self.draining.load(Ordering::SeqCst)
-        {
+        if self.counters.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_draining() {
             self.quiet.notify_waiters();
         }
     }
 
-    fn slot(&self, key: &Key) -> Arc<Slot<F>> {
+    pub(crate) fn slot(&self, key: &Key) -> Arc<Slot<F>> {
         let hash = self.hasher.hash_one(key);
         let shard = &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)];
         if let Some(slot) = shard.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return Arc::clone(slot);
         }
         let mut slots = write(shard);
-        let slot = slots.entry(key.clone()).or_insert_with(|| Slot::new(Arc::clone(&key.0)));
+        let slot = slots.entry(key.clone()).or_insert_with(|| {
+            let gate = self.functions().gate(&key.0);
+            Slot::new(Arc::clone(&key.0), gate)
+        });
         Arc::clone(slot)
     }
 
-    fn begin(
+    pub(crate) fn begin(
         self: &Arc<Self>,
         slot: &Arc<Slot<F>>,
         member: Arc<Member<F::Environment>>,
@@ -288,7 +252,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         let Waiter { invocation, mut ticket, .. } = waiter;
         let environment = Arc::clone(&member.environment);
         let mut phase = Phase::new(Arc::clone(self), Arc::clone(slot), member, ticket.take_end());
-        let mut answering = Answering::new(ticket, Arc::clone(slot));
+        let mut answering = Answering(ticket);
         environment.begin(
             invocation,
             Box::new(move |answer| answering.answer(Ok(answer))),
@@ -309,22 +273,28 @@ impl<F: EnvironmentFactory> Pool<F> {
         let mut state = slot.lock();
         let mut next = None;
         let mut gone = None;
-        if !end.reusable {
-            state.members.remove(&member.id);
+        let mut lost = false;
+        let surplus = member.provisioned && state.provision.allocated > state.provision.target;
+        let others_want = !member.provisioned && self.room.is_wanted();
+        if !end.reusable || surplus || (state.closed && (state.waiters.is_empty() || others_want)) {
+            lost = member.provisioned;
+            state.remove(&member);
+            slot.publish(&state);
             gone = Some(member);
             self.supply(slot, state);
+        } else if others_want && !state.waiters.is_empty() {
+            // Somebody may have waited longer for the room that this one takes.
+            state.rest(member);
+            self.want(slot, &mut state);
+            drop(state);
         } else if let Some(waiter) = state.waiters.pop_front() {
             drop(state);
             next = Some((member, waiter));
-        } else if state.closed {
-            state.members.remove(&member.id);
-            gone = Some(member);
-            drop(state);
         } else {
-            state.idle.push((Instant::now(), member));
+            state.rest(member);
             drop(state);
         }
-        self.retire(gone);
+        self.retire(slot, gone);
         if let Some(caller) = caller {
             let _ = caller.send(end);
         }
@@ -334,16 +304,22 @@ impl<F: EnvironmentFactory> Pool<F> {
             let (pool, slot) = (Arc::clone(self), Arc::clone(slot));
             relay::run(move || pool.begin(&slot, member, waiter));
         }
+        self.distribute();
+        if lost {
+            self.reallocated(slot);
+        }
     }
 
     /// Sees to it that somebody is on the way to every waiter, and gives up the lock.
     fn supply(self: &Arc<Self>, slot: &Arc<Slot<F>>, mut state: Locked<'_, F>) {
-        let finishing = usize::try_from(slot.finishing.load(Ordering::SeqCst)).unwrap_or(0);
-        let Demand { creations, timer } = state.demand(finishing);
-        drop(state);
-        for _ in 0..creations {
-            self.create(slot);
+        if state.wanting {
+            self.want(slot, &mut state);
+            drop(state);
+            return self.distribute();
         }
+        let Demand { creations, timer } = state.demand(slot.finishing());
+        drop(state);
+        self.create(slot, creations);
         if timer {
             let look =
                 look_after_grace(Arc::downgrade(self), Arc::clone(slot), self.config.finish_grace);
@@ -351,67 +327,26 @@ impl<F: EnvironmentFactory> Pool<F> {
         }
     }
 
-    /// Starts one creation that the slot has counted already.
-    fn create(self: &Arc<Self>, slot: &Arc<Slot<F>>) {
-        if !self.make_room() {
-            let mut state = slot.lock();
-            state.creating -= 1;
-            // The newest goes: those before it keep the turn that they were promised.
-            let refused =
-                if state.waiters.len() > state.creating { state.waiters.pop_back() } else { None };
-            drop(state);
-            if let Some(waiter) = refused {
-                waiter.ticket.fail(PoolError::Throttled {
-                    reason: ThrottleReason::ConcurrentInvocationLimitExceeded,
-                    limit: self.config.max_environments,
-                    unit: "execution environments",
-                });
+    /// Starts creations that the slot has counted already.
+    fn create(self: &Arc<Self>, slot: &Arc<Slot<F>>, creations: usize) {
+        for started in 0..creations {
+            if !self.room.take_unless_wanted(slot.memory_mib()) {
+                let mut state = slot.lock();
+                state.creating -= creations - started;
+                self.want(slot, &mut state);
+                drop(state);
+                self.distribute();
+                return;
             }
-            return;
+            self.start(slot, InitializationType::OnDemand);
         }
+    }
+
+    /// Starts one creation that is counted and has its room.
+    pub(crate) fn start(&self, slot: &Arc<Slot<F>>, initialization: InitializationType) {
+        let Some(me) = self.me.upgrade() else { return };
         self.counters.creating.fetch_add(1, Ordering::Relaxed);
-        let creation = Creation::new(Arc::clone(self), Arc::clone(slot));
-        self.runtime.spawn(creation.run());
-    }
-
-    /// Counts one more environment, if need be in the place of an idle one.
-    fn make_room(&self) -> bool {
-        let environments = &self.counters.environments;
-        loop {
-            let taken = environments.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
-                (count < self.config.max_environments).then_some(count + 1)
-            });
-            if taken.is_ok() {
-                return true;
-            }
-            if !self.evict() {
-                return false;
-            }
-        }
-    }
-
-    /// Retires the idle environment that was longest without use, of any revision.
-    fn evict(&self) -> bool {
-        let mut oldest: Option<(Instant, Arc<Slot<F>>)> = None;
-        for shard in &self.shards {
-            for slot in shard.read().unwrap_or_else(PoisonError::into_inner).values() {
-                if let Some((since, _)) = slot.lock().idle.first()
-                    && oldest.as_ref().is_none_or(|(best, _)| since < best)
-                {
-                    oldest = Some((*since, Arc::clone(slot)));
-                }
-            }
-        }
-        let Some((_, slot)) = oldest else { return false };
-        let mut state = slot.lock();
-        // Somebody may have taken it meanwhile: the caller tries again.
-        if !state.idle.is_empty() {
-            let (_, member) = state.idle.remove(0);
-            state.members.remove(&member.id);
-            drop(state);
-            self.retire(Some(member));
-        }
-        true
+        self.runtime.spawn(Creation::new(me, Arc::clone(slot), initialization).run());
     }
 
     pub(crate) fn created(
@@ -425,7 +360,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         match result {
             Ok(environment) => {
                 let id = self.counters.next_id.fetch_add(1, Ordering::Relaxed);
-                let member = Member::new(id, environment);
+                let member = Member::new(id, environment, false);
                 if let Some(waiter) = state.waiters.pop_front() {
                     state.members.insert(id, Arc::clone(&member));
                     drop(state);
@@ -434,35 +369,44 @@ impl<F: EnvironmentFactory> Pool<F> {
                     relay::run(move || pool.begin(&slot, member, waiter));
                 } else if state.closed {
                     drop(state);
-                    self.retire(Some(member));
+                    self.retire(slot, Some(member));
                 } else {
                     state.members.insert(id, Arc::clone(&member));
-                    state.idle.push((Instant::now(), member));
+                    state.rest(member);
+                    drop(state);
                 }
             }
             Err(error) => {
-                let finishing = usize::try_from(slot.finishing.load(Ordering::SeqCst)).unwrap_or(0);
-                let stranded = state.stranded(finishing);
+                let stranded = state.stranded(slot.finishing());
+                self.room.give(slot.memory_mib());
                 self.supply(slot, state);
-                self.counters.environments.fetch_sub(1, Ordering::SeqCst);
-                self.counters.creation_failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(function = %slot.version.name, error = %error, source = %error.source, "creation failed");
+                self.creation_failed(slot, &error);
                 if let Some(waiter) = stranded {
                     waiter.ticket.fail(PoolError::Create(Arc::new(error)));
                 }
             }
         }
+        self.distribute();
     }
 
-    /// Shuts down environments that are in no slot any more.
-    fn retire(&self, members: impl IntoIterator<Item = Arc<Member<F::Environment>>>) {
+    pub(crate) fn creation_failed(&self, slot: &Slot<F>, error: &CreateError) {
+        self.counters.creation_failures.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(function = %slot.version.name, error = %error, source = %error.source, "creation failed");
+    }
+
+    /// Shuts down environments that are in no slot any more. The caller distributes the room.
+    pub(crate) fn retire(
+        &self,
+        slot: &Slot<F>,
+        members: impl IntoIterator<Item = Arc<Member<F::Environment>>>,
+    ) {
         for member in members {
             member.retire();
-            self.counters.environments.fetch_sub(1, Ordering::SeqCst);
+            self.room.give(slot.memory_mib());
         }
     }
 
-    fn reap(&self) {
+    fn reap(self: &Arc<Self>) {
         let now = Instant::now();
         self.forgotten().retain(|slot| slot.upgrade().is_some_and(|slot| !slot.lock().is_empty()));
         for shard in &self.shards {
@@ -474,7 +418,7 @@ impl<F: EnvironmentFactory> Pool<F> {
                 let expired = state.expired(now, self.config.keep_alive);
                 empty |= state.is_empty();
                 drop(state);
-                self.retire(expired);
+                self.retire(&slot, expired);
             }
             if empty {
                 write(shard).retain(|_, slot| {
@@ -484,10 +428,12 @@ impl<F: EnvironmentFactory> Pool<F> {
                 });
             }
         }
+        self.distribute();
+        self.reallocate();
     }
 }
 
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -512,7 +458,7 @@ async fn look_after_grace<F: EnvironmentFactory>(
         tokio::time::sleep(pause).await;
         let Some(pool) = pool.upgrade() else { return };
         let (creations, next) = slot.lock().overdue(Instant::now(), grace);
-        (0..creations).for_each(|_| pool.create(&slot));
+        pool.create(&slot, creations);
         match next {
             Some(next) => pause = next,
             None => return,

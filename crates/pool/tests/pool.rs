@@ -3,8 +3,14 @@
 
 #[path = "pool/fake.rs"]
 mod fake;
+#[path = "pool/limits.rs"]
+mod limits;
 #[path = "pool/orders.rs"]
 mod orders;
+#[path = "pool/provisioned.rs"]
+mod provisioned;
+#[path = "pool/room.rs"]
+mod room;
 
 use fake::{Act, Fake, World, act, version};
 use lambfold_pool::{Environment, InFlight, Pool, PoolConfig, PoolError};
@@ -95,40 +101,6 @@ async fn an_environment_that_works_on_after_its_answer_is_not_waited_for() {
     assert_eq!(run(&pool, 0, act(1)).await, 1);
     let grace = PoolConfig::default().finish_grace;
     assert_eq!(begin.elapsed(), grace + fake::CREATION + MS);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_limits_hold_on_both_sides() {
-    let world = World::new();
-    let limits = PoolConfig { account_concurrency: 3, max_environments: 2, ..config() };
-    let pool = Pool::new(world.factory(), limits);
-    let in_flight = [start(&pool, 0, act(100)), start(&pool, 1, act(200))];
-    let third = start(&pool, 2, act(100));
-    let error = third.answer.await.unwrap().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "throttled by ConcurrentInvocationLimitExceeded: the limit is 2 execution environments"
-    );
-    for one in in_flight {
-        answered(one).await;
-    }
-    assert_eq!(run(&pool, 2, act(1)).await, 2, "the oldest idle environment made room");
-    assert!(world.is_retired(0) && !world.is_retired(1));
-    assert_eq!(pool.metrics().throttles, 1);
-
-    let pool = Pool::new(world.factory(), PoolConfig { account_concurrency: 3, ..config() });
-    let in_flight: Vec<_> = (0..3).map(|_| start(&pool, 0, act(100))).collect();
-    let error = pool.invoke(version(0), fake::invocation(act(1))).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "throttled by ConcurrentInvocationLimitExceeded: the limit is 3 concurrent executions"
-    );
-    assert_eq!(pool.metrics().concurrent_executions, 3);
-    for one in in_flight {
-        answered(one).await;
-    }
-    run(&pool, 0, act(1)).await;
-    assert_eq!(pool.metrics().throttles, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,14 +247,13 @@ async fn many_threads_at_once() {
     let clients = (0..16).map(|client| {
         let pool = Arc::clone(&pool);
         tokio::spawn(async move {
-            for n in 0..500 {
+            for n in 0..150 {
                 let act = Act { inside: n % 3 == 0, reusable: n % 50 != 7, ..act(0) };
                 let in_flight = start(&pool, client % 4, act);
-                match in_flight.answer.await.unwrap() {
-                    Ok(_) => assert!(in_flight.end.await.is_ok()),
-                    Err(error) => assert!(matches!(error, PoolError::Throttled { .. }), "{error}"),
-                }
-                if n % 100 == 50 {
+                // Whoever waits for room is served well before its timeout.
+                in_flight.answer.await.unwrap().unwrap();
+                assert!(in_flight.end.await.is_ok());
+                if n % 40 == 20 {
                     let gone = version(client % 4);
                     pool.forget(|version| version.revision == gone.revision);
                 }

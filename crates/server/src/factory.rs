@@ -2,7 +2,7 @@
 
 use lambfold_environment::Launcher;
 use lambfold_pool::{CreateError, Environment, EnvironmentFactory, OnAnswer, OnEnd};
-use lambfold_types::{FunctionVersion, Invocation};
+use lambfold_types::{FunctionVersion, InitializationType, Invocation};
 use std::sync::Arc;
 
 /// Makes the pool's environments with a launcher.
@@ -16,6 +16,10 @@ impl Environment for Adapter {
         self.0.begin(invocation, answer, ended);
     }
 
+    fn is_initialized(&self) -> bool {
+        self.0.is_initialized()
+    }
+
     fn retire(&self) {
         self.0.retire();
     }
@@ -24,9 +28,13 @@ impl Environment for Adapter {
 impl EnvironmentFactory for Factory {
     type Environment = Adapter;
 
-    async fn create(&self, version: Arc<FunctionVersion>) -> Result<Arc<Adapter>, CreateError> {
+    async fn create(
+        &self,
+        version: Arc<FunctionVersion>,
+        initialization: InitializationType,
+    ) -> Result<Arc<Adapter>, CreateError> {
         let function = version.name.to_string();
-        match self.0.launch(version).await {
+        match self.0.launch_as(version, initialization).await {
             Ok(environment) => Ok(Arc::new(Adapter(environment))),
             Err(source) => {
                 let source: Box<dyn std::error::Error + Send + Sync> = Box::new(source);

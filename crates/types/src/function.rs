@@ -120,6 +120,27 @@ impl RuntimeId {
     }
 }
 
+/// Why an execution environment was initialised; the values of `AWS_LAMBDA_INITIALIZATION_TYPE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum InitializationType {
+    /// An invocation waits for it.
+    #[default]
+    OnDemand,
+    /// Ahead of invocations, for provisioned concurrency.
+    ProvisionedConcurrency,
+}
+
+impl InitializationType {
+    /// As AWS writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OnDemand => "on-demand",
+            Self::ProvisionedConcurrency => "provisioned-concurrency",
+        }
+    }
+}
+
 /// Instruction set of a function's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Architecture {

@@ -11,7 +11,8 @@ mod name;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use function::{
-    Architecture, Digest, FunctionVersion, LayerUse, LogFormat, LoggingConfig, RuntimeId, Version,
+    Architecture, Digest, FunctionVersion, InitializationType, LayerUse, LogFormat, LoggingConfig,
+    RuntimeId, Version,
 };
 pub use invocation::{Answer, Invocation, InvocationKind, PhaseEnd, RequestId};
 pub use name::{

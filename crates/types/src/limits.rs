@@ -37,6 +37,8 @@ pub const CLIENT_CONTEXT_BYTES: usize = 3_583;
 pub const LOG_TAIL_BYTES: usize = 4_096;
 /// Concurrent executions of an account.
 pub const ACCOUNT_CONCURRENCY: u32 = 1_000;
+/// Concurrent executions of an account that no function may reserve.
+pub const UNRESERVED_CONCURRENCY_MIN: u32 = 100;
 /// Code storage of an account, bytes (75 GiB).
 pub const CODE_STORAGE_BYTES: u64 = 80_530_636_800;
 /// Tags of a resource.

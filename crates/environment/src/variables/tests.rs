@@ -3,7 +3,20 @@ use super::*;
 use crate::tests::fixture::version;
 
 fn map(version: &FunctionVersion) -> BTreeMap<String, String> {
-    variables(version, "2026/01/02/[$LATEST]0").into_iter().collect()
+    map_of(version, InitializationType::OnDemand)
+}
+
+fn map_of(
+    version: &FunctionVersion,
+    initialization: InitializationType,
+) -> BTreeMap<String, String> {
+    variables(version, initialization, "2026/01/02/[$LATEST]0").into_iter().collect()
+}
+
+#[test]
+fn a_provisioned_environment_knows_it() {
+    let found = map_of(&version(), InitializationType::ProvisionedConcurrency);
+    assert_eq!(found["AWS_LAMBDA_INITIALIZATION_TYPE"], "provisioned-concurrency");
 }
 
 #[test]

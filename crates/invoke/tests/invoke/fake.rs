@@ -6,8 +6,9 @@ use lambfold_invoke::{Functions, PortFuture, Queue};
 use lambfold_pool::{CreateError, Environment, EnvironmentFactory, OnAnswer, OnEnd};
 use lambfold_store::{Event, EventId, NewEvent, StoreError};
 use lambfold_types::{
-    AccountId, Answer, Architecture, Clock, Digest, FunctionName, FunctionVersion, Invocation,
-    LogFormat, LoggingConfig, PhaseEnd, Region, RuntimeId, Scope, Version,
+    AccountId, Answer, Architecture, Clock, Digest, FunctionName, FunctionVersion,
+    InitializationType, Invocation, LogFormat, LoggingConfig, PhaseEnd, Region, RuntimeId, Scope,
+    Version,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -141,7 +142,11 @@ pub(crate) struct FakeEnvironment(World);
 impl EnvironmentFactory for Fake {
     type Environment = FakeEnvironment;
 
-    async fn create(&self, _: Arc<FunctionVersion>) -> Result<Arc<FakeEnvironment>, CreateError> {
+    async fn create(
+        &self,
+        _: Arc<FunctionVersion>,
+        _: InitializationType,
+    ) -> Result<Arc<FakeEnvironment>, CreateError> {
         tokio::time::sleep(Duration::from_millis(10)).await;
         Ok(Arc::new(FakeEnvironment(self.0.clone())))
     }
@@ -172,6 +177,10 @@ impl Environment for FakeEnvironment {
             let log_tail = invocation.wants_log_tail.then(|| b"the log".to_vec());
             ended(PhaseEnd { reusable: true, log_tail });
         });
+    }
+
+    fn is_initialized(&self) -> bool {
+        true
     }
 
     fn retire(&self) {}

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use lambfold_pool::{CreateError, Environment, EnvironmentFactory, OnAnswer, OnEnd};
 use lambfold_types::{
-    AccountId, Answer, Architecture, Digest, FunctionName, FunctionVersion, Invocation,
-    InvocationKind, LogFormat, LoggingConfig, PhaseEnd, Region, RequestId, RuntimeId, Scope,
-    Version,
+    AccountId, Answer, Architecture, Digest, FunctionName, FunctionVersion, InitializationType,
+    Invocation, InvocationKind, LogFormat, LoggingConfig, PhaseEnd, Region, RequestId, RuntimeId,
+    Scope, Version,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -62,12 +62,30 @@ fn read(payload: &[u8]) -> Act {
     }
 }
 
+pub(crate) fn scope() -> Scope {
+    Scope {
+        account: AccountId::parse("000000000000").unwrap(),
+        region: Region::parse("us-east-1").unwrap(),
+    }
+}
+
+/// A published version of a function.
+pub(crate) fn published(function: usize, number: u64) -> Arc<FunctionVersion> {
+    Arc::new(FunctionVersion {
+        version: Version::Published(number),
+        revision: format!("revision-{function}-{number}"),
+        ..(*version(function)).clone()
+    })
+}
+
+/// `$LATEST` of a function with this MemorySize.
+pub(crate) fn large(function: usize, memory_mib: u32) -> Arc<FunctionVersion> {
+    Arc::new(FunctionVersion { memory_mib, ..(*version(function)).clone() })
+}
+
 pub(crate) fn version(function: usize) -> Arc<FunctionVersion> {
     Arc::new(FunctionVersion {
-        scope: Scope {
-            account: AccountId::parse("000000000000").unwrap(),
-            region: Region::parse("us-east-1").unwrap(),
-        },
+        scope: scope(),
         name: FunctionName::parse(&format!("f{function}")).unwrap(),
         version: Version::Latest,
         revision: format!("revision-{function}"),
@@ -95,6 +113,13 @@ struct State {
     delays: HashMap<usize, Duration>,
     failing: HashSet<usize>,
     panicking: HashSet<usize>,
+    /// Functions whose init phase fails.
+    broken: HashSet<FunctionName>,
+    provisioned: HashSet<usize>,
+    memory_mib: HashMap<usize, u32>,
+    most_memory_mib: u32,
+    /// Which function's invocations began, in order.
+    begun: Vec<FunctionName>,
     alive: HashSet<usize>,
     busy: HashSet<usize>,
     retired: HashSet<usize>,
@@ -129,6 +154,29 @@ impl World {
         self.0.lock().unwrap().panicking.insert(number);
     }
 
+    pub(crate) fn break_init(&self, function: usize, broken: bool) {
+        let name = version(function).name.clone();
+        let mut state = self.0.lock().unwrap();
+        if broken {
+            state.broken.insert(name);
+        } else {
+            state.broken.remove(&name);
+        }
+    }
+
+    pub(crate) fn is_provisioned(&self, number: usize) -> bool {
+        self.0.lock().unwrap().provisioned.contains(&number)
+    }
+
+    pub(crate) fn most_memory_mib(&self) -> u32 {
+        self.0.lock().unwrap().most_memory_mib
+    }
+
+    /// The functions whose invocations began, in order.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        self.0.lock().unwrap().begun.iter().map(FunctionName::to_string).collect()
+    }
+
     pub(crate) fn created(&self) -> usize {
         self.0.lock().unwrap().created
     }
@@ -154,6 +202,7 @@ pub(crate) struct Fake(World);
 
 pub(crate) struct FakeEnvironment {
     number: usize,
+    name: FunctionName,
     world: World,
 }
 
@@ -163,6 +212,7 @@ impl EnvironmentFactory for Fake {
     async fn create(
         &self,
         version: Arc<FunctionVersion>,
+        initialization: InitializationType,
     ) -> Result<Arc<FakeEnvironment>, CreateError> {
         let (number, delay, fails, panics) = {
             let mut state = self.0.0.lock().unwrap();
@@ -180,7 +230,13 @@ impl EnvironmentFactory for Fake {
         let mut state = self.0.0.lock().unwrap();
         state.alive.insert(number);
         state.most_alive = state.most_alive.max(state.alive.len());
-        Ok(Arc::new(FakeEnvironment { number, world: self.0.clone() }))
+        state.memory_mib.insert(number, version.memory_mib);
+        state.most_memory_mib = state.most_memory_mib.max(state.memory_mib.values().sum());
+        if initialization == InitializationType::ProvisionedConcurrency {
+            state.provisioned.insert(number);
+        }
+        let name = version.name.clone();
+        Ok(Arc::new(FakeEnvironment { number, name, world: self.0.clone() }))
     }
 }
 
@@ -209,6 +265,7 @@ impl Environment for FakeEnvironment {
         if !self.world.0.lock().unwrap().busy.insert(self.number) {
             self.violation("two events at once");
         }
+        self.world.0.lock().unwrap().begun.push(self.name.clone());
         if self.world.is_retired(self.number) {
             self.violation("begun after it was retired");
         }
@@ -218,7 +275,7 @@ impl Environment for FakeEnvironment {
             self.end(ended, act.reusable);
             return;
         }
-        let this = Self { number: self.number, world: self.world.clone() };
+        let this = Self { number: self.number, name: self.name.clone(), world: self.world.clone() };
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(act.run_ms.into())).await;
             if act.lost {
@@ -231,10 +288,15 @@ impl Environment for FakeEnvironment {
         });
     }
 
+    fn is_initialized(&self) -> bool {
+        !self.world.0.lock().unwrap().broken.contains(&self.name)
+    }
+
     fn retire(&self) {
         let fresh = {
             let mut state = self.world.0.lock().unwrap();
             state.alive.remove(&self.number);
+            state.memory_mib.remove(&self.number);
             state.retired.insert(self.number)
         };
         if !fresh {
