@@ -19,6 +19,7 @@ use lambfold_types::limits::{CLIENT_CONTEXT_BYTES, SYNC_REQUEST_BYTES};
 use lambfold_types::{RequestId, Version};
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -269,18 +270,16 @@ fn trace_id(headers: &HeaderMap) -> String {
         .get(TRACE_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|text| text.len() <= TRACE_BYTES && text.contains("Root="));
-    let random = uuid::Uuid::new_v4().simple().to_string();
     let mut trace = match given {
         Some(given) => given.to_owned(),
         None => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let root = uuid::Uuid::new_v4().simple().to_string();
-            format!("Root=1-{now:08x}-{}", &root[..24])
+            let root = fastrand::u128(..) >> 32;
+            format!("Root=1-{now:08x}-{root:024x}")
         }
     };
     if !trace.contains("Parent=") {
-        trace.push_str(";Parent=");
-        trace.push_str(&random[..16]);
+        let _ = write!(trace, ";Parent={:016x}", fastrand::u64(..));
     }
     if !trace.contains("Sampled=") {
         trace.push_str(";Sampled=0");

@@ -96,8 +96,14 @@ pub fn run(config: Config) -> Result<(), Error> {
     };
     // The spawner is started while this process is still small and has a single thread of note.
     let sandboxes = start_sandboxes(&config, &store)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    // Half of the processors: the guests need the rest, and every further thread adds a wake-up
+    // to the invocations that hop between threads.
+    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((processors / 2).max(1))
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     runtime.block_on(serve(&config, store, sandboxes))
 }
 
