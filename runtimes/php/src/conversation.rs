@@ -1,0 +1,116 @@
+//! Sending to a PHP and hearing from it at the same time, with an eye on the clock and on its end.
+
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use crate::process::{Process, describe};
+
+/// A process that has closed its connection is on its way out; it gets this long for that.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
+/// What one read brought.
+pub(crate) enum Step<T> {
+    /// Something; there may be more.
+    More,
+    /// What was waited for.
+    Done(T),
+    /// The other side has closed.
+    Closed,
+}
+
+/// How a conversation ended.
+#[derive(Debug)]
+pub(crate) enum End<T> {
+    /// With what was waited for; whether everything had been sent by then.
+    Done(T, bool),
+    /// PHP is gone: how it ended, in words.
+    Died(String),
+    /// Its time was up, and it was killed.
+    Stopped,
+}
+
+/// Sends `bytes` and calls `read`, which reads once without blocking, until it is done.
+pub(crate) fn converse<T, E: From<io::Error> + IsBlocked>(
+    process: &mut Process,
+    stream: &UnixStream,
+    mut bytes: &[u8],
+    stop_at: Option<Instant>,
+    mut read: impl FnMut(&mut &UnixStream) -> Result<Step<T>, E>,
+) -> Result<End<T>, E> {
+    loop {
+        // Before the reads: what a process has said before its end is then there.
+        let ended = process.status();
+        send(stream, &mut bytes)?;
+        loop {
+            match read(&mut &*stream) {
+                Ok(Step::More) => {}
+                Ok(Step::Done(result)) => return Ok(End::Done(result, bytes.is_empty())),
+                Ok(Step::Closed) => return Ok(End::Died(last_words(process)?)),
+                Err(error) if error.is_blocked() => break,
+                Err(error) => return Err(error),
+            }
+            if stop_at.is_some_and(|at| at <= Instant::now()) {
+                break;
+            }
+        }
+        if let Some(status) = ended {
+            return Ok(End::Died(describe(status)));
+        }
+        if stop_at.is_some_and(|at| at <= Instant::now()) {
+            process.kill();
+            return Ok(End::Stopped);
+        }
+        let flags = match bytes {
+            [] => PollFlags::IN,
+            _ => PollFlags::IN | PollFlags::OUT,
+        };
+        process.wait(stream.as_fd(), flags, stop_at)?;
+    }
+}
+
+/// Errors of a read that may only mean that there is nothing yet.
+pub(crate) trait IsBlocked {
+    fn is_blocked(&self) -> bool;
+}
+
+impl IsBlocked for io::Error {
+    fn is_blocked(&self) -> bool {
+        self.kind() == ErrorKind::WouldBlock
+    }
+}
+
+fn send(mut stream: &UnixStream, bytes: &mut &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match stream.write(bytes) {
+            Ok(sent) => *bytes = &bytes[sent..],
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => break,
+                ErrorKind::Interrupted => {}
+                // The other side reads no more. What it says, or that it is gone, is read.
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => *bytes = &[],
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+fn last_words(process: &mut Process) -> io::Result<String> {
+    let until = Instant::now() + END_WITHIN;
+    // A pipe that never has anything: the process is all that is waited for.
+    let (read, _write) = rustix::pipe::pipe()?;
+    loop {
+        if let Some(status) = process.status() {
+            return Ok(describe(status));
+        }
+        if until <= Instant::now() {
+            process.kill();
+            return Ok("closed its connection".to_owned());
+        }
+        process.wait(read.as_fd(), PollFlags::IN, Some(until))?;
+    }
+}
