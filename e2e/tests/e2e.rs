@@ -9,4 +9,5 @@ mod e2e {
     mod limits;
     mod parallel;
     mod results;
+    mod tutorial;
 }
