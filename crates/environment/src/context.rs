@@ -1,18 +1,32 @@
 use crate::output::Moment;
 use lambfold_runtime_api::Event;
 use lambfold_sandbox::Command;
-use lambfold_types::{Clock, FunctionVersion, Invocation};
+use lambfold_types::{Clock, FunctionVersion, InitializationType, Invocation};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// Where external extensions are.
+pub(crate) const EXTENSIONS_FOLDER: &str = "/opt/extensions";
 
 /// What never changes in an environment's life, and one counter.
 pub(crate) struct Context {
     pub(crate) version: Arc<FunctionVersion>,
+    /// What it is made for.
+    pub(crate) initialization: InitializationType,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Its log stream.
+    pub(crate) log_stream: String,
     /// Starts the bootstrap.
     pub(crate) command: Command,
+    /// External extensions, in the order in which they are started.
+    pub(crate) extensions: Vec<Arc<str>>,
+    /// The process environment of extensions.
+    pub(crate) extension_env: Vec<(String, String)>,
+    /// Counts environments that take their time to shut down.
+    pub(crate) leaving: watch::Sender<usize>,
     /// Budget of the init phase.
     pub(crate) init_limit: Duration,
     /// How many runtime processes were given up: connections of earlier ones are closed.
@@ -42,6 +56,16 @@ impl Context {
     pub(crate) fn moment(&self) -> Moment {
         let (epoch_ms, monotonic_us) = (self.clock.epoch_ms(), self.clock.monotonic_us());
         Moment { epoch_ms, monotonic_us }
+    }
+
+    /// Starts an extension.
+    pub(crate) fn extension_command(&self, name: &str) -> Command {
+        Command {
+            programs: vec![format!("{EXTENSIONS_FOLDER}/{name}")],
+            args: Vec::new(),
+            env: self.extension_env.clone(),
+            cwd: "/".to_owned(),
+        }
     }
 
     pub(crate) fn timeout(&self) -> Duration {

@@ -1,15 +1,21 @@
 use crate::context::Context;
 use crate::core::Core;
+use crate::isolation::Dialing;
 use crate::phase::Effects;
 use lambfold_package::Hold;
-use lambfold_runtime_api::{Caller, Host, NextReply, Post, Posted, Posting, Refusal, Ticket};
+use lambfold_runtime_api::{
+    Caller, ExtensionError, ExtensionRefusal, ExtensionReply, Host, Network, NextReply, Post,
+    Posted, Posting, Refusal, Registered, Registration, SubscribeError, Subscription,
+    SubscriptionRefusal, Ticket, deliver,
+};
 use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use uuid::Uuid;
 
 /// Called once with an invocation's result, without a lock held.
 pub type OnAnswer = Box<dyn FnOnce(Answer) + Send>;
@@ -41,7 +47,9 @@ impl Environment {
     }
 
     /// Shuts it down, even in the middle of a phase, which then ends as `Sandbox.Failure`.
-    /// Returns at once; without extensions the runtime is killed and not asked.
+    /// Returns at once; without extensions the runtime is killed and not asked, with them all
+    /// processes are told and have 2 s (500 ms with internal extensions only): see
+    /// [`Launcher::drained`](crate::Launcher::drained).
     pub fn retire(&self) {
         self.inner.retire();
     }
@@ -61,7 +69,7 @@ impl Environment {
     /// The name of its log stream.
     #[must_use]
     pub fn log_stream(&self) -> &str {
-        &self.inner.log_stream
+        &self.inner.ctx.log_stream
     }
 }
 
@@ -86,8 +94,8 @@ pub(crate) struct Inner {
     /// Wakes the keeper.
     pub(crate) wake: Notify,
     pub(crate) ctx: Context,
-    pub(crate) log_stream: String,
     pub(crate) folders: Folders,
+    me: Weak<Inner>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -97,6 +105,8 @@ pub(crate) struct Folders {
     pub(crate) opt: Option<PathBuf>,
     /// The guest's `/`, where it is known.
     pub(crate) root: Option<PathBuf>,
+    /// Names of what is in `/opt/extensions`.
+    pub(crate) extensions: Vec<Arc<str>>,
     /// Keeps the first two from being collected.
     pub(crate) _holds: Vec<Hold>,
 }
@@ -110,15 +120,15 @@ struct State {
 }
 
 impl Inner {
-    pub(crate) fn new(core: Core, ctx: Context, log_stream: String, folders: Folders) -> Self {
-        Self {
+    pub(crate) fn new(core: Core, ctx: Context, folders: Folders) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             core: Mutex::new(State { core, answering: false, held_end: None }),
             wake: Notify::new(),
             ctx,
-            log_stream,
             folders,
+            me: Weak::clone(me),
             tasks: Mutex::default(),
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -151,6 +161,9 @@ impl Inner {
             for sender in senders {
                 let _ = sender.send(Err(refusal));
             }
+        }
+        for (sender, delivery) in fx.tell {
+            let _ = sender.send(delivery);
         }
         if fx.wake {
             self.wake.notify_one();
@@ -189,11 +202,7 @@ impl Inner {
     }
 
     pub(crate) fn retire(&self) {
-        self.with(|core, ctx, fx| {
-            if !core.is_gone() {
-                core.lose(ctx, fx);
-            }
-        });
+        self.with(|core, ctx, fx| core.retire(ctx, fx));
     }
 }
 
@@ -216,7 +225,7 @@ impl Host for Inner {
     }
 
     fn begin_post(&self, id: &str, post: Post) -> Result<Posting, Refusal> {
-        self.lock().core.begin_post(id, post)
+        self.lock().core.begin_post(&self.ctx, id, post)
     }
 
     fn begin_init_error(&self) -> Result<Posting, Refusal> {
@@ -225,5 +234,57 @@ impl Host for Inner {
 
     fn finish(&self, posting: Posting, posted: Posted) -> Result<(), Refusal> {
         self.with(|core, ctx, fx| core.finish_post(ctx, posting, posted, fx))
+    }
+
+    fn register(&self, registration: &Registration) -> Result<Registered, ExtensionRefusal> {
+        self.with(|core, ctx, fx| core.register(ctx, registration, fx))
+    }
+
+    fn extension_next(&self, id: Uuid) -> ExtensionReply {
+        self.with(|core, ctx, fx| core.extension_next(ctx, id, fx))
+    }
+
+    fn extension_abandon(&self, id: Uuid, ticket: Ticket) {
+        self.lock().core.extension_abandon(id, ticket);
+    }
+
+    fn extension_error(
+        &self,
+        id: Uuid,
+        error: ExtensionError,
+        error_type: &str,
+    ) -> Result<(), ExtensionRefusal> {
+        self.with(|core, ctx, fx| core.extension_error(ctx, id, error, error_type, fx))
+    }
+
+    fn subscribe(
+        &self,
+        id: Uuid,
+        subscription: Result<Subscription, SubscriptionRefusal>,
+    ) -> Result<(), SubscribeError> {
+        let network = Arc::new(Inside(Weak::clone(&self.me)));
+        self.with(|core, ctx, _| {
+            core.subscribe(ctx, id, subscription, |outlet| {
+                tokio::spawn(deliver(outlet, network)).abort_handle()
+            })
+        })
+    }
+}
+
+/// The network of the sandbox.
+struct Inside(Weak<Inner>);
+
+impl Network for Inside {
+    fn dial(&self, port: u16) -> Dialing {
+        match self.0.upgrade() {
+            Some(inner) => inner.lock().core.dial(port),
+            None => Box::pin(async { Err(std::io::ErrorKind::NotConnected.into()) }),
+        }
+    }
+
+    fn drained(&self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.with(|core, ctx, fx| core.telemetry_drained(ctx, fx));
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Why an environment failed, in AWS's words (behaviour specification §4.3).
 
+use crate::context::EXTENSIONS_FOLDER;
 use bytes::Bytes;
 use lambfold_logs::{Status, fault_line, timeout_line};
+use lambfold_runtime_api::{EXTENSIONS, ExtensionError, ShutdownReason};
 use lambfold_sandbox::ExitStatus;
 use lambfold_types::RequestId;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Where a bootstrap is looked for, in this order.
 pub(crate) const BOOTSTRAPS: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
@@ -35,6 +38,24 @@ pub(crate) enum Fault {
         /// As classified.
         error_type: Box<str>,
     },
+    /// An extension's process ended, or it said that it has to.
+    Extension {
+        /// Its name.
+        name: Arc<str>,
+        /// What it announced.
+        announced: Option<ExtensionError>,
+        /// How its process ended; `None`: it has not.
+        status: Option<ExitStatus>,
+    },
+    /// An external extension could not be executed.
+    ExtensionLaunch {
+        /// Its name.
+        name: Arc<str>,
+        /// The kernel's reason.
+        errno: i32,
+    },
+    /// There are more external extensions than an environment may have.
+    TooManyExtensions,
     /// The sandbox is lost, or the platform failed in another way.
     Sandbox,
 }
@@ -47,6 +68,10 @@ impl Fault {
             Self::Timeout { .. } => "Sandbox.Timedout",
             Self::NoBootstrap | Self::Execute { .. } => "Runtime.InvalidEntrypoint",
             Self::Init { error_type } => error_type,
+            Self::Extension { announced: None, .. } => "Extension.Crash",
+            Self::Extension { announced: Some(ExtensionError::Init), .. } => "Extension.InitError",
+            Self::Extension { announced: Some(ExtensionError::Exit), .. } => "Extension.ExitError",
+            Self::ExtensionLaunch { .. } | Self::TooManyExtensions => "Extension.LaunchError",
             Self::Sandbox => "Sandbox.Failure",
         }
     }
@@ -71,6 +96,20 @@ impl Fault {
                 format!("fork/exec {program}: {}", errno_name(*errno)).into()
             }
             Self::Init { .. } => "Unknown application error occurred".into(),
+            Self::Extension { status: Some(ExitStatus::Code(0)), .. } => "exit code 0".into(),
+            Self::Extension { status: Some(ExitStatus::Code(code)), .. } => {
+                format!("exit status {code}").into()
+            }
+            Self::Extension { status: Some(ExitStatus::Signal(signal)), .. } => {
+                format!("signal: {}", signal_name(*signal)).into()
+            }
+            Self::Extension { name, status: None, .. } => {
+                format!("extension {name} reported an error and did not exit").into()
+            }
+            Self::ExtensionLaunch { name, errno } => {
+                format!("fork/exec {EXTENSIONS_FOLDER}/{name}: {}", errno_name(*errno)).into()
+            }
+            Self::TooManyExtensions => format!("Extension limit ({EXTENSIONS}) reached").into(),
             Self::Sandbox => "The execution environment was lost".into(),
         }
     }
@@ -86,6 +125,22 @@ impl Fault {
             )
             .into(),
             _ => error_payload(error_type, request_id, &text),
+        }
+    }
+
+    /// Why SHUTDOWN is told.
+    pub(crate) fn reason(&self) -> ShutdownReason {
+        match self {
+            Self::Timeout { .. } => ShutdownReason::Timeout,
+            _ => ShutdownReason::Failure,
+        }
+    }
+
+    /// What happened, for a reader who cannot know whose fault it was.
+    pub(crate) fn notice(&self) -> String {
+        match self {
+            Self::Extension { name, .. } => format!("Extension {name} ended ({})", self.text()),
+            _ => self.text().into_owned(),
         }
     }
 
@@ -196,6 +251,8 @@ mod tests {
     #[test]
     fn each_cause_has_its_result() {
         const PREFIX: &str = "RequestId: 11111111-2222-4333-8444-555555555555 Error: ";
+        let extension =
+            |announced, status| Fault::Extension { name: "e".into(), announced, status };
         let execute = |errno| Fault::Execute { program: BOOTSTRAPS[0].to_owned(), errno };
         for (fault, error_type, text) in [
             (
@@ -253,6 +310,24 @@ mod tests {
                 "Runtime.InvalidEntrypoint",
                 "fork/exec /var/task/bootstrap: no such file or directory",
             ),
+            (extension(None, Some(ExitStatus::Code(0))), "Extension.Crash", "exit code 0"),
+            (extension(None, Some(ExitStatus::Code(2))), "Extension.Crash", "exit status 2"),
+            (
+                extension(Some(ExtensionError::Init), Some(ExitStatus::Signal(9))),
+                "Extension.InitError",
+                "signal: killed",
+            ),
+            (
+                extension(Some(ExtensionError::Exit), None),
+                "Extension.ExitError",
+                "extension e reported an error and did not exit",
+            ),
+            (
+                Fault::ExtensionLaunch { name: "e".into(), errno: 13 },
+                "Extension.LaunchError",
+                "fork/exec /opt/extensions/e: permission denied",
+            ),
+            (Fault::TooManyExtensions, "Extension.LaunchError", "Extension limit (10) reached"),
         ] {
             assert_eq!(
                 payload(&fault),

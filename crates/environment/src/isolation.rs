@@ -1,9 +1,16 @@
 //! What an environment needs of a sandbox, so that tests can put something else in its place.
 
+use crate::launcher::watch;
 use lambfold_sandbox::{Command, CreateError, Event, ProcessId, Sandbox, Sandboxes, Spec};
+use std::future::Future;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A connection that is being made to what listens inside a sandbox.
+pub(crate) type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// Called once, on any thread; must not block.
 pub(crate) type OnMade = Box<dyn FnOnce(Result<Made, MakeError>) + Send>;
@@ -36,8 +43,14 @@ pub(crate) enum MakeError {
 /// A living sandbox. Nothing here blocks.
 pub(crate) trait Cell: Send {
     fn try_event(&self) -> io::Result<Option<Event>>;
-    fn spawn(&self, command: Command) -> io::Result<ProcessId>;
+    /// `output`: where it writes, in place of the common pipe.
+    fn spawn(&self, command: Command, output: Option<BorrowedFd<'_>>) -> io::Result<ProcessId>;
+    fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()>;
     fn kill_guests(&self) -> io::Result<()>;
+    fn freeze(&self) -> io::Result<()>;
+    fn thaw(&self) -> io::Result<()>;
+    /// Connects to a port of the inside's 127.0.0.1.
+    fn dial(&self, port: u16) -> Dialing;
     fn memory_peak_bytes(&self) -> Option<u64>;
     fn oom_kills(&self) -> Option<u64>;
 }
@@ -67,8 +80,34 @@ impl Cell for Sandbox {
     fn try_event(&self) -> io::Result<Option<Event>> {
         Sandbox::try_event(self)
     }
-    fn spawn(&self, command: Command) -> io::Result<ProcessId> {
-        Sandbox::spawn(self, command)
+    fn spawn(&self, command: Command, output: Option<BorrowedFd<'_>>) -> io::Result<ProcessId> {
+        match output {
+            Some(output) => self.spawn_to(command, output),
+            None => Sandbox::spawn(self, command),
+        }
+    }
+    fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()> {
+        Sandbox::signal_group(self, process, signal)
+    }
+    fn freeze(&self) -> io::Result<()> {
+        Sandbox::freeze(self)
+    }
+    fn thaw(&self) -> io::Result<()> {
+        Sandbox::thaw(self)
+    }
+    fn dial(&self, port: u16) -> Dialing {
+        let request = self.socket();
+        Box::pin(async move {
+            let request = watch(request?)?;
+            let socket = loop {
+                let mut ready = request.readable().await?;
+                match request.get_ref().try_take()? {
+                    Some(socket) => break socket,
+                    None => ready.clear_ready(),
+                }
+            };
+            TcpSocket::from_std_stream(socket).connect((Ipv4Addr::LOCALHOST, port).into()).await
+        })
     }
     fn kill_guests(&self) -> io::Result<()> {
         Sandbox::kill_guests(self)

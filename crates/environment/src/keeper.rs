@@ -1,7 +1,7 @@
 //! The tasks of an environment beside those of its runtime's connections.
 
 use crate::environment::Inner;
-use crate::output::Pipe;
+use crate::output::{Pipe, Writer};
 use lambfold_package::View;
 use lambfold_sandbox::Event;
 use std::fs::File;
@@ -71,11 +71,11 @@ async fn causes(inner: &Arc<Inner>, event: &Event) -> Vec<String> {
 }
 
 /// Drains the guests' output, whatever happens: a full pipe would stop them.
-pub(crate) async fn pump(inner: Arc<Inner>, pipe: AsyncFd<Arc<File>>) {
+pub(crate) async fn pump(inner: Arc<Inner>, writer: Writer, pipe: AsyncFd<Arc<File>>) {
     loop {
         let Ok(mut ready) = pipe.readable().await else { return };
         for _ in 0..CHUNKS {
-            match inner.with(|core, ctx, _| core.read_output(ctx)) {
+            match inner.with(|core, ctx, _| core.read_output(ctx, writer)) {
                 Pipe::Read(_) => {}
                 Pipe::Empty => {
                     ready.clear_ready();

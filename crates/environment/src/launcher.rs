@@ -4,7 +4,7 @@ use crate::environment::{Environment, Folders, Inner};
 use crate::fault::BOOTSTRAPS;
 use crate::hint::MissingPrograms;
 use crate::isolation::{Isolation, Made, MakeError};
-use crate::output::{Output, Sink};
+use crate::output::{Output, Sink, Writer};
 use crate::{keeper, variables};
 use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{PackageError, Trees};
@@ -15,14 +15,14 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// MemorySize that buys one processor, MiB.
 const MIB_PER_CPU: u32 = 1769;
@@ -95,6 +95,8 @@ pub struct Launcher {
     sinks: MakeSink,
     missing: Arc<MissingPrograms>,
     config: LauncherConfig,
+    /// How many environments take their time to shut down.
+    leaving: watch::Sender<usize>,
 }
 
 impl fmt::Debug for Launcher {
@@ -126,7 +128,7 @@ impl Launcher {
         missing: Arc<MissingPrograms>,
         config: LauncherConfig,
     ) -> Arc<Self> {
-        Arc::new(Self { isolation, trees, sinks, missing, config })
+        Arc::new(Self { isolation, trees, sinks, missing, config, leaving: watch::Sender::new(0) })
     }
 
     /// Makes an environment and runs its init phase. Returns when it is over, however it went: a
@@ -171,7 +173,7 @@ impl Launcher {
                 LaunchError::Descriptors { function: function(), source }
             }
         })?;
-        let taken = take_over(made)
+        let taken = take_over(made, !folders.extensions.is_empty())
             .map_err(|source| LaunchError::Descriptors { function: function(), source })?;
         let environment = self.start(Arc::clone(&version), initialization, folders, id, taken);
         let (ready, over) = oneshot::channel();
@@ -194,7 +196,14 @@ impl Launcher {
         let clock = Arc::clone(&self.config.clock);
         let log_stream = stream_name(clock.epoch_ms(), version.version, id.as_u128());
         let sink = (self.sinks)(&version, &log_stream);
-        let output = Output::new(Arc::clone(taken.pipe.get_ref()), sink, Arc::clone(&self.missing));
+        let extensions = taken.extensions.as_ref().map(|(pipe, _)| Arc::clone(pipe.get_ref()));
+        let output = Output::new(
+            Arc::clone(taken.pipe.get_ref()),
+            extensions,
+            sink,
+            &version.logging,
+            Arc::clone(&self.missing),
+        );
         let command = Command {
             programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
             args: Vec::new(),
@@ -203,15 +212,32 @@ impl Launcher {
         };
         let init_limit = Duration::from_millis(limits::INIT_MS);
         let generation = AtomicU64::new(0);
-        let ctx = Context { version, clock, command, init_limit, generation };
-        let core = Core::new(taken.cell, output);
-        let inner = Arc::new(Inner::new(core, ctx, log_stream, folders));
-        let tasks = [
+        let ctx = Context {
+            extension_env: variables::extension_variables(&version, initialization, &log_stream),
+            version,
+            initialization,
+            clock,
+            log_stream,
+            command,
+            extensions: folders.extensions.clone(),
+            leaving: self.leaving.clone(),
+            init_limit,
+            generation,
+        };
+        let (extension_pipe, extension_output) = taken.extensions.unzip();
+        let core = Core::new(taken.cell, output, extension_output);
+        let inner = Inner::new(core, ctx, folders);
+        let mut tasks = vec![
             tokio::spawn(serve(taken.listeners, Arc::clone(&inner), Limits::default())),
             tokio::spawn(keeper::keep(Arc::clone(&inner), taken.events)),
-            tokio::spawn(keeper::pump(Arc::clone(&inner), taken.pipe)),
+            tokio::spawn(keeper::pump(Arc::clone(&inner), Writer::Function, taken.pipe)),
         ];
-        inner.own(tasks.map(|task| task.abort_handle()));
+        tasks.extend(
+            extension_pipe.map(|pipe| {
+                tokio::spawn(keeper::pump(Arc::clone(&inner), Writer::Extensions, pipe))
+            }),
+        );
+        inner.own(tasks.into_iter().map(|task| task.abort_handle()));
         Arc::new(Environment::new(inner))
     }
 
@@ -219,20 +245,50 @@ impl Launcher {
         let layers: Vec<Digest> = version.layers.iter().map(|layer| layer.code.clone()).collect();
         let mut holds = vec![self.trees.hold(std::slice::from_ref(&version.code))];
         let mut opt = None;
+        let mut extensions = Vec::new();
         if !layers.is_empty() {
             holds.push(self.trees.hold(&layers));
             let trees = Arc::clone(&self.trees);
             // Links a whole tree the first time.
-            let merged = tokio::task::spawn_blocking(move || trees.merge(&layers)).await;
+            let merged = tokio::task::spawn_blocking(move || {
+                let tree = trees.merge(&layers)?;
+                let extensions = external_extensions(&tree);
+                Ok((tree, extensions))
+            })
+            .await;
             let function = || version.name.as_str().to_owned();
             let merged = merged.map_err(|_| LaunchError::Lost { function: function() })?;
-            opt = Some(
-                merged.map_err(|source| LaunchError::Layers { function: function(), source })?,
-            );
+            let (tree, names) =
+                merged.map_err(|source| LaunchError::Layers { function: function(), source })?;
+            opt = Some(tree);
+            extensions = names;
         }
         let task = self.trees.path(&version.code);
-        Ok(Folders { task, opt, root: self.config.root.clone(), _holds: holds })
+        Ok(Folders { task, opt, root: self.config.root.clone(), extensions, _holds: holds })
     }
+
+    /// Waits until every environment that was retired is gone: those with extensions take their
+    /// time, 2 s at most.
+    pub async fn drained(&self) {
+        // It cannot close: the sender is here.
+        let _ = self.leaving.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+/// What is directly in the folder `extensions` of an `/opt` tree and not a folder itself, sorted.
+/// A link in place of the folder is not followed: it may lead anywhere on this machine.
+fn external_extensions(opt: &Path) -> Vec<Arc<str>> {
+    let folder = opt.join("extensions");
+    if !folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Vec::new();
+    }
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let mut names: Vec<Arc<str>> = entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
+        .map(|entry| entry.file_name().to_string_lossy().into())
+        .collect();
+    names.sort();
+    names
 }
 
 fn spec(version: &FunctionVersion, folders: &Folders, id: String) -> Spec {
@@ -260,18 +316,27 @@ fn spec(version: &FunctionVersion, folders: &Folders, id: String) -> Spec {
 struct Taken {
     listeners: Vec<TcpListener>,
     pipe: AsyncFd<Arc<File>>,
+    /// Both ends of the pipe of external extensions, where there are any.
+    extensions: Option<(AsyncFd<Arc<File>>, OwnedFd)>,
     events: AsyncFd<OwnedFd>,
     cell: Box<dyn crate::isolation::Cell>,
 }
 
-fn take_over(made: Made) -> io::Result<Taken> {
+fn take_over(made: Made, with_extensions: bool) -> io::Result<Taken> {
     let Made { listeners, output, events, cell } = made;
     Ok(Taken {
         listeners: listeners.into_iter().map(TcpListener::from_std).collect::<Result<_, _>>()?,
         pipe: watch(Arc::new(File::from(output)))?,
+        extensions: with_extensions.then(extension_pipe).transpose()?,
         events: watch(events)?,
         cell,
     })
+}
+
+fn extension_pipe() -> io::Result<(AsyncFd<Arc<File>>, OwnedFd)> {
+    let (write, read) = tokio::net::unix::pipe::pipe()?;
+    let read = File::from(read.into_nonblocking_fd()?);
+    Ok((watch(Arc::new(read))?, write.into_blocking_fd()?))
 }
 
 /// Registers a descriptor for readability.
@@ -280,6 +345,6 @@ fn take_over(made: Made) -> io::Result<Taken> {
     reason = "the replacement is unsafe: its caller promises that the descriptor stays open and \
               the same. `OwnedFd` and `Arc<File>` own theirs and keep that promise by themselves"
 )]
-fn watch<T: AsFd + AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
+pub(crate) fn watch<T: AsFd + AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
 }

@@ -1,10 +1,16 @@
-//! The guest's output on its way to the log: cut into lines, limited in rate, tailed.
+//! The guests' output and the platform's own words on their way to the log and to telemetry
+//! subscribers: cut into lines, limited in rate, filtered by level, tailed. One order for all.
 
 use crate::hint::{self, MissingPrograms};
-use lambfold_logs::{LineSplitter, LogTail, StreamWriter};
+use lambfold_logs::{
+    Audience, Level, LineSplitter, LogTail, PlatformEvent, StreamWriter, line_json, passes,
+};
+use lambfold_runtime_api::{DroppedRecord, LogsSchema, Record, RecordKind, Relay};
+use lambfold_types::{Clock, LogFormat, LoggingConfig};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What one environment may log for as long as it likes, bytes a second; beyond it, lines are
 /// dropped and counted. A limit of ours.
@@ -49,15 +55,61 @@ pub(crate) enum Pipe {
     Closed,
 }
 
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    Function,
+    Extensions,
+}
+
 pub(crate) struct Output {
-    pipe: Arc<File>,
-    splitter: LineSplitter,
+    function: Source,
+    /// Of all external extensions together.
+    extensions: Option<Source>,
     lines: Lines,
 }
 
-/// Everything behind the splitter.
+/// One pipe.
+struct Source {
+    pipe: Arc<File>,
+    splitter: LineSplitter,
+}
+
+impl Source {
+    fn new(pipe: Arc<File>) -> Self {
+        Self { pipe, splitter: LineSplitter::new() }
+    }
+}
+
+/// The levels from which on lines are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Levels {
+    application: Level,
+    system: Level,
+}
+
+impl Levels {
+    /// `None`: the text format, which has none.
+    fn of(logging: &LoggingConfig) -> Option<Self> {
+        if logging.format == LogFormat::Text {
+            return None;
+        }
+        let level =
+            |text: &Option<String>| text.as_deref().and_then(Level::parse).unwrap_or(Level::Info);
+        Some(Self {
+            application: level(&logging.application_level),
+            system: level(&logging.system_level),
+        })
+    }
+}
+
+/// Everything behind the splitters.
 struct Lines {
     sink: Box<dyn Sink>,
+    /// Of the JSON format.
+    levels: Option<Levels>,
+    /// Present while somebody subscribed or still may.
+    relay: Option<Relay>,
     tail: Option<LogTail>,
     rate: Rate,
     missing: Arc<MissingPrograms>,
@@ -66,19 +118,38 @@ struct Lines {
 }
 
 impl Output {
-    pub(crate) fn new(pipe: Arc<File>, sink: Box<dyn Sink>, missing: Arc<MissingPrograms>) -> Self {
+    pub(crate) fn new(
+        function: Arc<File>,
+        extensions: Option<Arc<File>>,
+        sink: Box<dyn Sink>,
+        logging: &LoggingConfig,
+        missing: Arc<MissingPrograms>,
+    ) -> Self {
         Self {
-            pipe,
-            splitter: LineSplitter::new(),
-            lines: Lines { sink, tail: None, rate: Rate::new(), missing, named: Vec::new() },
+            function: Source::new(function),
+            extensions: extensions.map(Source::new),
+            lines: Lines {
+                sink,
+                levels: Levels::of(logging),
+                relay: None,
+                tail: None,
+                rate: Rate::new(),
+                missing,
+                named: Vec::new(),
+            },
         }
     }
 
-    /// Takes one chunk of what the guest wrote.
-    pub(crate) fn read(&mut self, now: Moment) -> Pipe {
+    /// Takes one chunk of what the guests wrote.
+    pub(crate) fn read(&mut self, writer: Writer, now: Moment) -> Pipe {
+        let source = match (writer, &mut self.extensions) {
+            (Writer::Function, _) => &mut self.function,
+            (Writer::Extensions, Some(source)) => source,
+            (Writer::Extensions, None) => return Pipe::Closed,
+        };
         let mut chunk = [0; CHUNK_BYTES];
         let count = loop {
-            match (&*self.pipe).read(&mut chunk) {
+            match (&*source.pipe).read(&mut chunk) {
                 Ok(0) => return Pipe::Closed,
                 Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -89,27 +160,72 @@ impl Output {
                 }
             }
         };
-        let Self { splitter, lines, .. } = self;
-        splitter.feed(&chunk[..count], |line| lines.guest(now, line));
+        let lines = &mut self.lines;
+        source.splitter.feed(&chunk[..count], |line| lines.guest(writer, now, line));
         Pipe::Read(count)
     }
 
-    /// Takes everything that the guest wrote until now, unfinished lines included.
+    /// Takes everything that the guests wrote until now, unfinished lines included.
     pub(crate) fn drain(&mut self, now: Moment) {
-        let mut total = 0;
-        while total < DRAIN_BYTES
-            && let Pipe::Read(count) = self.read(now)
-        {
-            total += count;
+        for writer in [Writer::Function, Writer::Extensions] {
+            let mut total = 0;
+            while total < DRAIN_BYTES
+                && let Pipe::Read(count) = self.read(writer, now)
+            {
+                total += count;
+            }
         }
-        let Self { splitter, lines, .. } = self;
-        splitter.finish(|line| lines.guest(now, line));
+        let Self { function, extensions, lines } = self;
+        function.splitter.finish(|line| lines.guest(Writer::Function, now, line));
+        if let Some(source) = extensions {
+            source.splitter.finish(|line| lines.guest(Writer::Extensions, now, line));
+        }
         lines.admit_dropped(now);
     }
 
-    /// Logs a line of the platform's own.
-    pub(crate) fn platform(&mut self, now: Moment, line: &str) {
-        self.lines.push(now, line.as_bytes());
+    /// Logs what the platform says, and tells subscribers.
+    pub(crate) fn platform(&mut self, now: Moment, event: &PlatformEvent<'_>) {
+        let lines = &mut self.lines;
+        match lines.levels {
+            None => {
+                if let Some(line) = event.text() {
+                    lines.push(now, line.as_bytes());
+                }
+            }
+            Some(levels) if event.level().is_some_and(|level| level >= levels.system) => {
+                lines.push(now, (event.json(now.epoch_ms) + "\n").as_bytes());
+            }
+            Some(_) => {}
+        }
+        let audience = event.audience();
+        lines.tell(RecordKind::Platform, audience, || event.json(now.epoch_ms));
+    }
+
+    /// True when nobody wants more than the lines of the text format.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.lines.levels.is_none() && self.lines.relay.is_none()
+    }
+
+    /// Takes subscriptions from here on, and forgets those that were.
+    pub(crate) fn open_telemetry(&mut self, clock: &Arc<dyn Clock>) {
+        self.lines.relay = Some(Relay::new(dropped_record(Arc::clone(clock))));
+    }
+
+    /// Subscribers, while there are any or may be.
+    pub(crate) fn telemetry(&mut self) -> Option<&mut Relay> {
+        self.lines.relay.as_mut()
+    }
+
+    /// Takes no further subscription.
+    pub(crate) fn close_telemetry(&mut self) {
+        if self.lines.relay.as_mut().is_some_and(|relay| !relay.close()) {
+            self.lines.relay = None;
+        }
+    }
+
+    /// Ends all subscriptions.
+    pub(crate) fn end_telemetry(&mut self) {
+        self.lines.relay = None;
     }
 
     /// Logs what the platform wants the function's owner to know.
@@ -137,14 +253,41 @@ impl Lines {
     }
 
     fn notice(&mut self, now: Moment, text: &str) {
-        self.push(now, format!("[lambfold] {text}\n").as_bytes());
+        let line = match self.levels {
+            None => format!("[lambfold] {text}\n"),
+            Some(_) => line_json(now.epoch_ms, "lambfold.notice", text.as_bytes(), false) + "\n",
+        };
+        self.push(now, line.as_bytes());
     }
 
-    fn guest(&mut self, now: Moment, line: &[u8]) {
+    /// Tells subscribers, if there are any or may be.
+    fn tell(&mut self, kind: RecordKind, audience: Audience, json: impl FnOnce() -> String) {
+        let Some(relay) = &mut self.relay else { return };
+        let (telemetry, logs) = match audience {
+            Audience::Both => (true, Some(LogsSchema::V2020)),
+            Audience::Telemetry => (true, None),
+            Audience::TelemetryAndNewLogs => (true, Some(LogsSchema::V2021)),
+            Audience::Logs => (false, Some(LogsSchema::V2020)),
+        };
+        relay.push(Instant::now(), Record { kind, telemetry, logs, json: json().into() });
+    }
+
+    fn guest(&mut self, writer: Writer, now: Moment, line: &[u8]) {
         if !self.rate.admits(now.monotonic_us, line.len()) {
             return;
         }
         self.admit_dropped(now);
+        let (kind, name) = match writer {
+            Writer::Function => (RecordKind::Function, "function"),
+            Writer::Extensions => (RecordKind::Extension, "extension"),
+        };
+        // Objects are told as such where the function says that it writes them.
+        let object = self.levels.is_some() && writer == Writer::Function;
+        self.tell(kind, Audience::Both, || line_json(now.epoch_ms, name, line, object));
+        let least = self.levels.filter(|_| writer == Writer::Function);
+        if least.is_some_and(|levels| !passes(line, levels.application)) {
+            return;
+        }
         self.push(now, line);
         let Some((program, package)) = hint::missing(line, &self.missing) else { return };
         if self.named.iter().any(|named| named == program) {
@@ -213,6 +356,16 @@ impl Rate {
         self.bytes -= line_bytes;
         true
     }
+}
+
+/// What a subscriber is told in place of what it was too slow for.
+fn dropped_record(clock: Arc<dyn Clock>) -> DroppedRecord {
+    Arc::new(move |records, bytes| {
+        let reason =
+            "Consumer seems to have fallen behind as it has not acknowledged receipt of logs.";
+        let event = PlatformEvent::LogsDropped { bytes, records, reason };
+        event.json(clock.epoch_ms()).into()
+    })
 }
 
 #[cfg(test)]

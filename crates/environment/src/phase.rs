@@ -2,9 +2,11 @@ use crate::context::Now;
 use crate::environment::{OnAnswer, OnEnd};
 use crate::fault::Fault;
 use crate::isolation::Cell;
+use crate::output::Moment;
 use bytes::Bytes;
-use lambfold_runtime_api::{Delivery, Event, Refusal};
+use lambfold_runtime_api::{Delivery, Event, ExtensionDelivery, Refusal, ShutdownReason};
 use lambfold_types::{Answer, PhaseEnd, RequestId};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -20,6 +22,8 @@ pub(crate) enum Phase {
     Reset(Over),
     /// There is no process; the next invocation starts one.
     Cold,
+    /// It is no longer needed, and its extensions are being told.
+    Shutdown,
     /// There is no sandbox.
     Gone,
 }
@@ -57,6 +61,12 @@ pub(crate) struct Invoke {
     pub(crate) since_us: u64,
     pub(crate) deadline: Instant,
     pub(crate) stage: Stage,
+    /// The runtime has asked for the next event; extensions may not have.
+    pub(crate) runtime_done: bool,
+    /// The tracing header.
+    pub(crate) trace: Option<Arc<str>>,
+    /// Present while somebody wants to know.
+    pub(crate) timing: Option<Timing>,
     pub(crate) wants_tail: bool,
     /// Until it is answered.
     pub(crate) answer: Option<OnAnswer>,
@@ -65,6 +75,51 @@ pub(crate) struct Invoke {
     pub(crate) withheld: Option<Answer>,
     /// The error type of a result that the platform refused while the runtime stays well.
     pub(crate) refused: Option<&'static str>,
+}
+
+/// What became of an event and when, for telemetry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) released: Moment,
+    /// The runtime began to answer.
+    pub(crate) answering: Option<Moment>,
+    /// Its answer was complete.
+    pub(crate) answered: Option<Moment>,
+    /// It asked for the next event.
+    pub(crate) done: Option<Moment>,
+    pub(crate) produced_bytes: u64,
+}
+
+impl Timing {
+    pub(crate) fn new(released: Moment) -> Self {
+        Self { released, answering: None, answered: None, done: None, produced_bytes: 0 }
+    }
+}
+
+/// The orderly end of the processes of an environment that has extensions (behaviour
+/// specification §2.4).
+#[derive(Debug)]
+pub(crate) struct Stop {
+    pub(crate) reason: ShutdownReason,
+    /// When everything is killed.
+    pub(crate) until: Instant,
+    pub(crate) step: StopStep,
+    /// The phase that ended has its last log lines.
+    pub(crate) concluded: bool,
+    pub(crate) tail: Option<Vec<u8>>,
+}
+
+/// Who is being waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopStep {
+    /// The runtime was told SIGTERM.
+    Runtime,
+    /// Subscribers are given what is left of telemetry.
+    Flush,
+    /// Extensions were told SHUTDOWN.
+    Extensions,
+    /// Everything is killed.
+    Kill,
 }
 
 /// How far an invocation is.
@@ -84,6 +139,8 @@ pub(crate) enum Stage {
 pub(crate) struct Effects {
     pub(crate) deliver: Option<(oneshot::Sender<Delivery>, Delivery)>,
     pub(crate) refuse: Option<(Vec<oneshot::Sender<Delivery>>, Refusal)>,
+    /// Extensions that wait, and what they are told.
+    pub(crate) tell: Vec<(oneshot::Sender<ExtensionDelivery>, ExtensionDelivery)>,
     pub(crate) answer: Option<(OnAnswer, Answer)>,
     pub(crate) ended: Option<(OnEnd, PhaseEnd)>,
     pub(crate) ready: Option<(oneshot::Sender<bool>, bool)>,

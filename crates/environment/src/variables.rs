@@ -96,6 +96,27 @@ pub(crate) fn variables(
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
+/// The environment of a function's external extensions: what a runtime has, without what is the
+/// runtime's alone.
+pub(crate) fn extension_variables(
+    version: &FunctionVersion,
+    initialization: InitializationType,
+    log_stream: &str,
+) -> Vec<(String, String)> {
+    const NOT_THEIRS: [&str; 5] = [
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    ];
+    let mut all = variables(version, initialization, log_stream);
+    all.retain(|(name, _)| {
+        !name.starts_with('_') && !name.starts_with("AWS_XRAY_") && !NOT_THEIRS.contains(&&**name)
+    });
+    all
+}
+
 /// What `INIT_START` says: the runtime's version and its ARN.
 pub(crate) fn runtime_version(version: &FunctionVersion) -> (&'static str, String) {
     let name = match version.runtime {

@@ -98,6 +98,8 @@ pub struct Span {
 pub enum PlatformEvent<'a> {
     /// `platform.initStart`
     InitStart {
+        /// Why there is an environment, `on-demand` for example.
+        initialization: &'static str,
         /// In which phase.
         phase: InitPhase,
         /// For example `provided:al2023.v1`.
@@ -115,6 +117,8 @@ pub enum PlatformEvent<'a> {
     },
     /// `platform.initRuntimeDone`
     InitRuntimeDone {
+        /// Why there is an environment, `on-demand` for example.
+        initialization: &'static str,
         /// In which phase.
         phase: InitPhase,
         /// How it ended.
@@ -122,6 +126,8 @@ pub enum PlatformEvent<'a> {
     },
     /// `platform.initReport`
     InitReport {
+        /// Why there is an environment, `on-demand` for example.
+        initialization: &'static str,
         /// In which phase.
         phase: InitPhase,
         /// How it ended.
@@ -232,7 +238,7 @@ impl PlatformEvent<'_> {
             | Self::InitRuntimeDone { .. }
             | Self::InitReport { status: Status::Success, .. }
             | Self::RuntimeDone { .. } => return None,
-            Self::InitReport { phase, status, duration_us } => {
+            Self::InitReport { phase, status, duration_us, .. } => {
                 init_report_line(*duration_us, *phase, *status)
             }
             Self::Start { request_id, version, .. } => start_line(*request_id, *version),
@@ -322,6 +328,7 @@ impl PlatformEvent<'_> {
         let mut record = Object::default();
         match self {
             Self::InitStart {
+                initialization,
                 phase,
                 runtime_version,
                 runtime_version_arn,
@@ -330,7 +337,7 @@ impl PlatformEvent<'_> {
                 instance_id,
                 memory_mib,
             } => {
-                record.put("initializationType", "on-demand");
+                record.put("initializationType", *initialization);
                 record.put("phase", phase_name(*phase));
                 record.put("runtimeVersion", *runtime_version);
                 record.put("runtimeVersionArn", *runtime_version_arn);
@@ -339,13 +346,13 @@ impl PlatformEvent<'_> {
                 record.put("instanceId", *instance_id);
                 record.put("instanceMaxMemory", u64::from(*memory_mib) << 20);
             }
-            Self::InitRuntimeDone { phase, outcome } => {
-                record.put("initializationType", "on-demand");
+            Self::InitRuntimeDone { initialization, phase, outcome } => {
+                record.put("initializationType", *initialization);
                 record.put("phase", phase_name(*phase));
                 outcome.write(&mut record);
             }
-            Self::InitReport { phase, status, duration_us } => {
-                record.put("initializationType", "on-demand");
+            Self::InitReport { initialization, phase, status, duration_us } => {
+                record.put("initializationType", *initialization);
                 record.put("phase", phase_name(*phase));
                 Outcome::new(*status).write(&mut record);
                 let mut metrics = Object::default();

@@ -1,11 +1,14 @@
 use crate::event::Delivery;
+use crate::extension::{ExtensionDelivery, ExtensionError, ExtensionRefusal, Registration};
 use crate::header;
 use crate::machine::{Post, Posting, Ticket};
 use crate::refusal::Refusal;
+use crate::telemetry::{Subscription, SubscriptionRefusal};
 use bytes::Bytes;
 use http::HeaderMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 /// Whom the connections of one execution environment drive: its owner, who keeps the
 /// [`Machine`](crate::Machine) under a lock of its own.
@@ -39,6 +42,73 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// The environment was reset in the meantime.
     fn finish(&self, posting: Posting, posted: Posted) -> Result<(), Refusal>;
+
+    /// `POST extension/register`.
+    ///
+    /// # Errors
+    /// [`ExtensionRefusal`].
+    fn register(&self, registration: &Registration) -> Result<Registered, ExtensionRefusal>;
+
+    /// `GET extension/event/next`.
+    fn extension_next(&self, id: Uuid) -> ExtensionReply;
+
+    /// The `event/next` that was given this ticket is gone before it could be answered.
+    fn extension_abandon(&self, id: Uuid, ticket: Ticket);
+
+    /// `POST extension/init/error` or `…/exit/error`.
+    ///
+    /// # Errors
+    /// [`ExtensionRefusal`].
+    fn extension_error(
+        &self,
+        id: Uuid,
+        error: ExtensionError,
+        error_type: &str,
+    ) -> Result<(), ExtensionRefusal>;
+
+    /// `PUT telemetry` or `PUT logs`. The identifier is checked first: a body that is not what it
+    /// should be is handed over as the refusal that it deserves.
+    ///
+    /// # Errors
+    /// [`SubscribeError`].
+    fn subscribe(
+        &self,
+        id: Uuid,
+        subscription: Result<Subscription, SubscriptionRefusal>,
+    ) -> Result<(), SubscribeError>;
+}
+
+/// What a new extension is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// By which it is known from now on.
+    pub id: Uuid,
+    /// The function's name.
+    pub function_name: String,
+    /// Its version.
+    pub function_version: String,
+    /// Its handler.
+    pub handler: String,
+    /// The account; only when it was asked for.
+    pub account_id: Option<String>,
+}
+
+/// How `event/next` goes on.
+#[derive(Debug)]
+pub enum ExtensionReply {
+    /// Answered at once.
+    Now(ExtensionDelivery),
+    /// Answered when the receiver says so; without limit of time.
+    Wait(Ticket, oneshot::Receiver<ExtensionDelivery>),
+}
+
+/// Why a subscription is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubscribeError {
+    /// By whom.
+    Extension(ExtensionRefusal),
+    /// To what, or when.
+    Subscription(SubscriptionRefusal),
 }
 
 /// How `next` goes on.

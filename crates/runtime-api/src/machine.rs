@@ -46,7 +46,7 @@ impl fmt::Display for State {
 
 /// Names a `next` that waits; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct Ticket(pub(crate) u64);
 
 /// How an invocation is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod extension;
 mod io;
 mod route;
 

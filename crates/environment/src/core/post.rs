@@ -10,8 +10,19 @@ use lambfold_types::Answer;
 use lambfold_types::limits::RESPONSE_BYTES;
 
 impl Core {
-    pub(crate) fn begin_post(&mut self, id: &str, post: Post) -> Result<Posting, Refusal> {
-        self.machine.post(id, post)
+    pub(crate) fn begin_post(
+        &mut self,
+        ctx: &Context,
+        id: &str,
+        post: Post,
+    ) -> Result<Posting, Refusal> {
+        let posting = self.machine.post(id, post)?;
+        if let Phase::Invoke(invoke) = &mut self.phase
+            && let Some(timing) = &mut invoke.timing
+        {
+            timing.answering = Some(ctx.moment());
+        }
+        Ok(posting)
     }
 
     pub(crate) fn begin_init_error(&mut self) -> Result<Posting, Refusal> {
@@ -65,6 +76,10 @@ impl Core {
                 return Ok(());
             }
         };
+        if let Some(timing) = &mut invoke.timing {
+            timing.answered = Some(ctx.moment());
+            timing.produced_bytes = u64::try_from(answer.payload.len()).unwrap_or(u64::MAX);
+        }
         if let Some(on_answer) = invoke.answer.take() {
             fx.answer = Some((on_answer, answer));
         }

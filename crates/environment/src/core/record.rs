@@ -1,30 +1,136 @@
-//! The platform's own log lines, each after all output that came before it.
+//! The platform's own records, each after all output that came before it.
 
 use super::Core;
 use crate::context::{Context, Now};
 use crate::fault::Fault;
-use crate::phase::{Invoke, Stage};
+use crate::phase::{Invoke, Phase, Stage, Timing};
 use crate::variables;
-use lambfold_logs::{
-    InitPhase, Report, Status, end_line, init_report_line, init_start_line, report_line, start_line,
-};
+use lambfold_logs::{InitPhase, Outcome, PlatformEvent, Report, Span, Status};
 
 impl Core {
-    pub(super) fn log_init_start(&mut self, ctx: &Context, now: Now) {
-        let (name, arn) = variables::runtime_version(&ctx.version);
-        self.output.platform(now.moment, &init_start_line(name, &arn));
+    fn init_phase(&self) -> InitPhase {
+        match self.phase {
+            Phase::Invoke(_) => InitPhase::Invoke,
+            _ => InitPhase::Init,
+        }
+    }
+
+    pub(super) fn log_init_start(&mut self, ctx: &Context) {
+        let version = &ctx.version;
+        let (runtime_version, arn) = variables::runtime_version(version);
+        let event = PlatformEvent::InitStart {
+            initialization: ctx.initialization.as_str(),
+            phase: self.init_phase(),
+            runtime_version,
+            runtime_version_arn: &arn,
+            function_name: version.name.as_str(),
+            function_version: version.version,
+            instance_id: &ctx.log_stream,
+            memory_mib: version.memory_mib,
+        };
+        self.output.platform(ctx.moment(), &event);
+    }
+
+    /// The runtime has asked for its first event.
+    pub(super) fn log_runtime_ready(&mut self, ctx: &Context) {
+        let event = PlatformEvent::InitRuntimeDone {
+            initialization: ctx.initialization.as_str(),
+            phase: self.init_phase(),
+            outcome: Outcome::SUCCESS,
+        };
+        self.output.platform(ctx.moment(), &event);
+    }
+
+    /// Init went well.
+    pub(super) fn log_init_end(&mut self, ctx: &Context, now: Now) {
+        let since_us = match &self.phase {
+            Phase::Init(init) => init.since_us,
+            Phase::Invoke(invoke) => match invoke.stage {
+                Stage::Init { since_us, .. } => since_us,
+                Stage::Run => return,
+            },
+            _ => return,
+        };
+        self.log_extensions(ctx);
+        let event = PlatformEvent::InitReport {
+            initialization: ctx.initialization.as_str(),
+            phase: self.init_phase(),
+            status: Status::Success,
+            duration_us: now.us().saturating_sub(since_us),
+        };
+        self.output.platform(now.moment, &event);
+    }
+
+    fn log_extensions(&mut self, ctx: &Context) {
+        let moment = ctx.moment();
+        for extension in self.extensions.iter() {
+            let state = extension.state.to_string();
+            let event = PlatformEvent::Extension {
+                name: &extension.name,
+                state: &state,
+                events: extension.events.names(),
+                error_type: extension.error_type.as_deref(),
+            };
+            self.output.platform(moment, &event);
+        }
     }
 
     pub(super) fn log_failed_init(&mut self, ctx: &Context, fault: &Fault, duration_us: u64) {
+        self.output.drain(ctx.moment());
+        self.log_init_failure(ctx, InitPhase::Init, fault.status(), duration_us);
+    }
+
+    fn log_init_failure(
+        &mut self,
+        ctx: &Context,
+        phase: InitPhase,
+        status: Status<'_>,
+        duration_us: u64,
+    ) {
         let moment = ctx.moment();
-        self.output.drain(moment);
-        let line = init_report_line(duration_us, InitPhase::Init, fault.status());
-        self.output.platform(moment, &line);
+        let initialization = ctx.initialization.as_str();
+        if !self.runtime_ready {
+            let outcome = Outcome::new(status);
+            let event = PlatformEvent::InitRuntimeDone { initialization, phase, outcome };
+            self.output.platform(moment, &event);
+        }
+        self.log_extensions(ctx);
+        let event = PlatformEvent::InitReport { initialization, phase, status, duration_us };
+        self.output.platform(moment, &event);
     }
 
     pub(super) fn log_start(&mut self, ctx: &Context, now: Now, invoke: &Invoke) {
-        let line = start_line(invoke.request_id, ctx.version.version);
-        self.output.platform(now.moment, &line);
+        let event = PlatformEvent::Start {
+            request_id: invoke.request_id,
+            version: ctx.version.version,
+            trace: invoke.trace.as_deref(),
+        };
+        self.output.platform(now.moment, &event);
+    }
+
+    /// The runtime has asked for the next event, or will never do so.
+    pub(super) fn log_runtime_done(&mut self, ctx: &Context, fault: Option<&Fault>) {
+        if self.output.is_plain() {
+            return;
+        }
+        let Phase::Invoke(invoke) = &mut self.phase else { return };
+        let Some(timing) = &mut invoke.timing else { return };
+        let now = ctx.moment();
+        timing.done = Some(now);
+        let timing = *timing;
+        let (request_id, trace) = (invoke.request_id, invoke.trace.clone());
+        let status = status(fault, invoke);
+        self.output.drain(now);
+        let spans = timing.spans();
+        let event = PlatformEvent::RuntimeDone {
+            request_id,
+            outcome: Outcome::new(status),
+            duration_us: now.monotonic_us.saturating_sub(timing.released.monotonic_us),
+            produced_bytes: timing.produced_bytes,
+            spans: &spans,
+            trace: trace.as_deref(),
+        };
+        self.output.platform(now, &event);
     }
 
     /// `END`, `REPORT` and the fault; returns the tail if it was asked for.
@@ -37,18 +143,26 @@ impl Core {
     ) -> Option<Vec<u8>> {
         let moment = ctx.moment();
         self.output.drain(moment);
-        let status = match (fault, invoke.refused) {
-            (Some(fault), _) => fault.status(),
-            (None, Some(error_type)) => Status::Error(error_type),
-            (None, None) => Status::Success,
-        };
+        let status = status(fault, invoke);
+        let trace = invoke.trace.as_deref();
         if let Stage::Init { since_us, .. } = &invoke.stage {
             let duration_us = end.us().saturating_sub(*since_us);
-            let line = init_report_line(duration_us, InitPhase::Invoke, status);
-            self.output.platform(moment, &line);
-            self.output.platform(moment, &start_line(invoke.request_id, ctx.version.version));
+            self.log_init_failure(ctx, InitPhase::Invoke, status, duration_us);
+            self.log_start(ctx, Now { moment, ..end }, invoke);
         }
-        self.output.platform(moment, &end_line(invoke.request_id));
+        if !invoke.runtime_done && !self.output.is_plain() {
+            let timing = invoke.timing.unwrap_or(Timing::new(moment));
+            let event = PlatformEvent::RuntimeDone {
+                request_id: invoke.request_id,
+                outcome: Outcome::new(status),
+                duration_us: end.us().saturating_sub(timing.released.monotonic_us),
+                produced_bytes: timing.produced_bytes,
+                spans: &timing.spans(),
+                trace,
+            };
+            self.output.platform(moment, &event);
+        }
+        self.output.platform(moment, &PlatformEvent::End { request_id: invoke.request_id });
         let peak_bytes = self.cell.as_ref().and_then(|cell| cell.memory_peak_bytes());
         let report = Report {
             request_id: invoke.request_id,
@@ -58,11 +172,48 @@ impl Core {
             max_memory_used_mib: peak_bytes.unwrap_or(0).div_ceil(1 << 20),
             status,
         };
-        self.output.platform(moment, &report_line(&report));
+        let overhead = extension_overhead(invoke, end);
+        let spans = overhead.as_slice();
+        self.output.platform(moment, &PlatformEvent::Report { report, spans, trace });
         let tail = self.output.take_tail();
         if let Some(fault) = fault {
-            self.output.platform(moment, &fault.line(moment.epoch_ms, invoke.request_id));
+            let text = fault.line(moment.epoch_ms, invoke.request_id);
+            self.output.platform(moment, &PlatformEvent::Fault { text: &text });
         }
         tail
+    }
+}
+
+fn status<'a>(fault: Option<&'a Fault>, invoke: &Invoke) -> Status<'a> {
+    match (fault, invoke.refused) {
+        (Some(fault), _) => fault.status(),
+        (None, Some(error_type)) => Status::Error(error_type),
+        (None, None) => Status::Success,
+    }
+}
+
+/// What extensions took after the runtime was done.
+fn extension_overhead(invoke: &Invoke, end: Now) -> Option<Span> {
+    let done = invoke.timing?.done?;
+    let duration_us = end.us().saturating_sub(done.monotonic_us);
+    Some(Span { name: "extensionOverhead", start_ms: done.epoch_ms, duration_us })
+}
+
+impl Timing {
+    /// The parts of a runtime's work that are over.
+    fn spans(&self) -> Vec<Span> {
+        let parts = [
+            ("responseLatency", Some(self.released), self.answering),
+            ("responseDuration", self.answering, self.answered),
+            ("runtimeOverhead", self.answered, self.done),
+        ];
+        let span = |(name, start, end)| -> Option<Span> {
+            let (start, end): (Option<crate::output::Moment>, Option<crate::output::Moment>) =
+                (start, end);
+            let (start, end) = (start?, end?);
+            let duration_us = end.monotonic_us.saturating_sub(start.monotonic_us);
+            Some(Span { name, start_ms: start.epoch_ms, duration_us })
+        };
+        parts.into_iter().filter_map(span).collect()
     }
 }

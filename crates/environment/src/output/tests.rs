@@ -19,7 +19,17 @@ fn output() -> (Output, UnixStream, Kept) {
     reads.set_nonblocking(true).unwrap();
     let kept = Kept::default();
     let pipe = Arc::new(File::from(OwnedFd::from(reads)));
-    (Output::new(pipe, Box::new(kept.clone()), Arc::new([])), writes, kept)
+    let output = Output::new(pipe, None, Box::new(kept.clone()), &text(), Arc::new([]));
+    (output, writes, kept)
+}
+
+fn text() -> LoggingConfig {
+    LoggingConfig {
+        group: String::new(),
+        format: LogFormat::Text,
+        application_level: None,
+        system_level: None,
+    }
 }
 
 fn at(ms: u64) -> Moment {
@@ -36,14 +46,14 @@ fn what_is_beyond_the_rate_is_dropped_and_counted() {
         let bytes = line.as_bytes();
         for part in bytes.chunks(8192) {
             pipe.write_all(part).unwrap();
-            while output.read(at(0)) != Pipe::Empty {}
+            while output.read(Writer::Function, at(0)) != Pipe::Empty {}
         }
     }
     assert_eq!(kept.0.lock().unwrap().len(), lines);
     // Too little of the rate is there again, and then enough.
     for (ms, passes) in [(100, false), (249, false), (251, true)] {
         pipe.write_all(b"short\n").unwrap();
-        while output.read(at(ms)) != Pipe::Empty {}
+        while output.read(Writer::Function, at(ms)) != Pipe::Empty {}
         assert_eq!(kept.0.lock().unwrap().last().unwrap() == "short\n", passes, "{ms}");
     }
     let log = kept.0.lock().unwrap();
@@ -79,11 +89,11 @@ fn a_steady_writer_below_the_rate_loses_nothing() {
 #[test]
 fn a_closed_pipe_is_told_apart_from_an_empty_one() {
     let (mut output, mut pipe, kept) = output();
-    assert_eq!(output.read(at(0)), Pipe::Empty);
+    assert_eq!(output.read(Writer::Function, at(0)), Pipe::Empty);
     pipe.write_all(b"end").unwrap();
     drop(pipe);
-    assert_eq!(output.read(at(0)), Pipe::Read(3));
-    assert_eq!(output.read(at(0)), Pipe::Closed);
+    assert_eq!(output.read(Writer::Function, at(0)), Pipe::Read(3));
+    assert_eq!(output.read(Writer::Function, at(0)), Pipe::Closed);
     output.drain(at(0));
     assert_eq!(*kept.0.lock().unwrap(), ["end"]);
 }

@@ -1,19 +1,20 @@
 #![allow(clippy::unwrap_used)]
 use crate::environment::Environment;
-use crate::isolation::{Cell, Isolation, Made, OnMade};
+use crate::isolation::{Cell, Dialing, Isolation, Made, OnMade};
 use crate::launcher::{LaunchError, Launcher, LauncherConfig};
 use crate::output::Sink;
 use lambfold_package::{Limits, Options, Trees};
 use lambfold_sandbox::{Command, Event, ExitStatus, ProcessId, Spec, Step};
 use lambfold_types::{
     AccountId, Answer, Architecture, Clock, Digest, FunctionName, FunctionVersion, Invocation,
-    InvocationKind, LogFormat, LoggingConfig, PhaseEnd, Region, RequestId, RuntimeId, Scope,
-    Version,
+    InvocationKind, LayerUse, LayerVersionArn, LogFormat, LoggingConfig, PhaseEnd, Region,
+    RequestId, RuntimeId, Scope, Version,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -83,6 +84,14 @@ pub(crate) struct World {
     pub(crate) command: Mutex<Command>,
     pub(crate) processes: Mutex<u32>,
     pub(crate) destroyed: Mutex<bool>,
+    /// What was done to processes: `freeze`, `thaw`, `15 to the bootstrap`, `9 to e`, `kill`.
+    pub(crate) deeds: Mutex<Vec<String>>,
+    /// The processes ignore SIGTERM.
+    pub(crate) deaf: Mutex<bool>,
+    /// The environment of the last extension.
+    pub(crate) extension_env: Mutex<Vec<(String, String)>>,
+    /// How extensions fail to start, by name.
+    pub(crate) extension_failures: Mutex<BTreeMap<String, i32>>,
     address: Mutex<Option<SocketAddr>>,
     events: Mutex<Option<Arc<Events>>>,
 }
@@ -101,7 +110,7 @@ impl World {
     /// A connection to the Runtime API from beside the guests.
     pub(crate) fn outsider(&self) -> Guest {
         let address = self.address.lock().unwrap().unwrap();
-        Guest { address, connection: None, output: None }
+        Guest { address, connection: None, output: None, pipe: None }
     }
 }
 
@@ -120,7 +129,12 @@ impl Events {
 struct FakeIsolation {
     world: Arc<World>,
     script: Arc<Script>,
+    extensions: Arc<ExtensionScript>,
 }
+
+/// What an extension does, by name.
+pub(crate) type ExtensionScript =
+    dyn Fn(String, Guest) -> Pin<Box<dyn Future<Output = ExitStatus> + Send>> + Send + Sync;
 
 impl Isolation for FakeIsolation {
     fn create(&self, spec: Spec, done: OnMade) {
@@ -141,10 +155,12 @@ impl Isolation for FakeIsolation {
         let cell = FakeCell {
             world: Arc::clone(&self.world),
             script: Arc::clone(&self.script),
+            extensions: Arc::clone(&self.extensions),
             heard: heard.try_clone().unwrap(),
             events,
             output: guest_output,
             guests: Mutex::default(),
+            ids: Mutex::default(),
         };
         done(Ok(Made {
             listeners: listeners.into(),
@@ -158,10 +174,58 @@ impl Isolation for FakeIsolation {
 struct FakeCell {
     world: Arc<World>,
     script: Arc<Script>,
+    extensions: Arc<ExtensionScript>,
     heard: UnixStream,
     events: Arc<Events>,
     output: UnixStream,
-    guests: Mutex<Vec<AbortHandle>>,
+    guests: Mutex<Vec<(ProcessId, String, AbortHandle)>>,
+    /// Of extensions; the bootstraps count from 1.
+    ids: Mutex<u32>,
+}
+
+impl FakeCell {
+    fn deed(&self, text: impl Into<String>) {
+        self.world.deeds.lock().unwrap().push(text.into());
+    }
+
+    fn run(
+        &self,
+        process: ProcessId,
+        name: &str,
+        running: Pin<Box<dyn Future<Output = ExitStatus> + Send>>,
+    ) {
+        let events = Arc::clone(&self.events);
+        let task = tokio::spawn(async move {
+            let status = running.await;
+            events.push(Event::Exited { process, status });
+        });
+        self.guests.lock().unwrap().push((process, name.to_owned(), task.abort_handle()));
+    }
+
+    fn spawn_extension(
+        &self,
+        name: &str,
+        command: Command,
+        output: BorrowedFd<'_>,
+    ) -> io::Result<ProcessId> {
+        *self.world.extension_env.lock().unwrap() = command.env;
+        let process = {
+            let mut ids = self.ids.lock().unwrap();
+            *ids += 1;
+            ProcessId(1000 + *ids)
+        };
+        if let Some(errno) = self.world.extension_failures.lock().unwrap().get(name) {
+            let step = Step::GuestExec;
+            let program = Some(format!("/opt/extensions/{name}"));
+            self.events.push(Event::SpawnFailed { process, program, step, errno: *errno });
+            return Ok(process);
+        }
+        self.events.push(Event::Started(process));
+        let mut guest = self.world.outsider();
+        guest.pipe = Some(output.try_clone_to_owned()?.into());
+        self.run(process, name, (self.extensions)(name.to_owned(), guest));
+        Ok(process)
+    }
 }
 
 impl Cell for FakeCell {
@@ -173,7 +237,11 @@ impl Cell for FakeCell {
         Ok(event)
     }
 
-    fn spawn(&self, command: Command) -> io::Result<ProcessId> {
+    fn spawn(&self, command: Command, output: Option<BorrowedFd<'_>>) -> io::Result<ProcessId> {
+        if let Some(name) = command.programs[0].strip_prefix("/opt/extensions/") {
+            let name = name.to_owned();
+            return self.spawn_extension(&name, command, output.unwrap());
+        }
         *self.world.command.lock().unwrap() = command;
         let number = {
             let mut processes = self.world.processes.lock().unwrap();
@@ -190,21 +258,45 @@ impl Cell for FakeCell {
         let mut guest = self.world.outsider();
         let output = tokio::net::UnixStream::from_std(self.output.try_clone().unwrap()).unwrap();
         guest.output = Some(output);
-        let running = (self.script)(number, guest);
-        let events = Arc::clone(&self.events);
-        let task = tokio::spawn(async move {
-            let status = running.await;
-            events.push(Event::Exited { process, status });
-        });
-        self.guests.lock().unwrap().push(task.abort_handle());
+        self.run(process, "the bootstrap", (self.script)(number, guest));
         Ok(process)
     }
 
+    fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()> {
+        let mut guests = self.guests.lock().unwrap();
+        let Some(at) = guests.iter().position(|(id, ..)| *id == process) else { return Ok(()) };
+        let (_, name, task) = &guests[at];
+        self.deed(format!("{signal} to {name}"));
+        if !task.is_finished() && (signal == 9 || !*self.world.deaf.lock().unwrap()) {
+            task.abort();
+            guests.remove(at);
+            let events = Arc::clone(&self.events);
+            let status = ExitStatus::Signal(signal);
+            tokio::spawn(async move { events.push(Event::Exited { process, status }) });
+        }
+        Ok(())
+    }
+
+    fn freeze(&self) -> io::Result<()> {
+        self.deed("freeze");
+        Ok(())
+    }
+
+    fn thaw(&self) -> io::Result<()> {
+        self.deed("thaw");
+        Ok(())
+    }
+
+    fn dial(&self, port: u16) -> Dialing {
+        Box::pin(TcpStream::connect(("127.0.0.1", port)))
+    }
+
     fn kill_guests(&self) -> io::Result<()> {
+        self.deed("kill");
         if *self.world.unkillable.lock().unwrap() {
             return Ok(());
         }
-        self.guests.lock().unwrap().drain(..).for_each(|guest| guest.abort());
+        self.guests.lock().unwrap().drain(..).for_each(|(.., guest)| guest.abort());
         let events = Arc::clone(&self.events);
         // After the aborted tasks had their last turn.
         tokio::spawn(async move { events.push(Event::GuestsKilled) });
@@ -222,7 +314,7 @@ impl Cell for FakeCell {
 
 impl Drop for FakeCell {
     fn drop(&mut self) {
-        self.guests.lock().unwrap().drain(..).for_each(|guest| guest.abort());
+        self.guests.lock().unwrap().drain(..).for_each(|(.., guest)| guest.abort());
         *self.world.destroyed.lock().unwrap() = true;
     }
 }
@@ -232,6 +324,8 @@ pub(crate) struct Guest {
     address: SocketAddr,
     connection: Option<TcpStream>,
     output: Option<tokio::net::UnixStream>,
+    /// Of an extension.
+    pipe: Option<std::fs::File>,
 }
 
 /// An event as the runtime got it.
@@ -244,6 +338,9 @@ pub(crate) struct Next {
 
 impl Guest {
     pub(crate) async fn print(&mut self, text: &str) {
+        if let Some(pipe) = &mut self.pipe {
+            return pipe.write_all(text.as_bytes()).unwrap();
+        }
         self.output.as_mut().unwrap().write_all(text.as_bytes()).await.unwrap();
     }
 
@@ -294,8 +391,12 @@ impl Guest {
             None => TcpStream::connect(self.address).await.unwrap(),
         };
         let length = body.len();
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/2018-06-01/runtime/{path}"),
+        };
         let head = format!(
-            "{method} /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {length}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {length}\r\n\r\n"
         );
         connection.write_all(&[head.as_bytes(), body].concat()).await.ok()?;
         let mut bytes = Vec::new();
@@ -346,9 +447,24 @@ impl Lab {
     where
         F: Future<Output = ExitStatus> + Send + 'static,
     {
+        Self::with_extensions(&[], script, |_, _| std::future::pending())
+    }
+
+    /// With external extensions of these names.
+    pub(crate) fn with_extensions<F, E>(
+        names: &[&str],
+        script: impl Fn(u32, Guest) -> F + Send + Sync + 'static,
+        extensions: impl Fn(String, Guest) -> E + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ExitStatus> + Send + 'static,
+        E: Future<Output = ExitStatus> + Send + 'static,
+    {
         let world = Arc::new(World::default());
         let script: Arc<Script> = Arc::new(move |number, guest| Box::pin(script(number, guest)));
-        let isolation = Arc::new(FakeIsolation { world: Arc::clone(&world), script });
+        let extensions: Arc<ExtensionScript> =
+            Arc::new(move |name, guest| Box::pin(extensions(name, guest)));
+        let isolation = Arc::new(FakeIsolation { world: Arc::clone(&world), script, extensions });
         let folder = tempfile::tempdir().unwrap();
         let options = Options { durable: false, limits: Limits::default() };
         let trees = Arc::new(Trees::open(folder.path(), options).unwrap());
@@ -362,7 +478,23 @@ impl Lab {
         );
         let (hold, held) = std::sync::mpsc::channel();
         tokio::task::spawn_blocking(move || held.recv());
-        Self { world, launcher, version: Arc::new(version()), folder, _hold: hold }
+        let mut version = version();
+        if !names.is_empty() {
+            let layer = Digest::from_bytes(&[8; 32]);
+            let extensions = folder.path().join("trees").join(layer.as_str()).join("extensions");
+            std::fs::create_dir_all(extensions.join("a folder")).unwrap();
+            for name in names {
+                std::fs::write(extensions.join(name), "").unwrap();
+            }
+            version.layers = vec![LayerUse {
+                arn: LayerVersionArn::parse("arn:aws:lambda:us-east-1:000000000000:layer:l:1")
+                    .unwrap(),
+                code: layer,
+                zip_bytes: 1,
+                unpacked_bytes: 1,
+            }];
+        }
+        Self { world, launcher, version: Arc::new(version), folder, _hold: hold }
     }
 
     pub(crate) async fn try_launch(&self) -> Result<Arc<Environment>, LaunchError> {

@@ -35,6 +35,7 @@ fn every_record_has_its_fields_in_order() {
     for (event, expected) in [
         (
             PlatformEvent::InitStart {
+                initialization: "on-demand",
                 phase: InitPhase::Init,
                 runtime_version: "provided:al2023.v1",
                 runtime_version_arn: "arn:r",
@@ -46,11 +47,16 @@ fn every_record_has_its_fields_in_order() {
             r#"{"initializationType":"on-demand","phase":"init","runtimeVersion":"provided:al2023.v1","runtimeVersionArn":"arn:r","functionName":"f","functionVersion":"$LATEST","instanceId":"2026/01/02/[$LATEST]0","instanceMaxMemory":134217728}"#,
         ),
         (
-            PlatformEvent::InitRuntimeDone { phase: InitPhase::Init, outcome: Outcome::SUCCESS },
+            PlatformEvent::InitRuntimeDone {
+                initialization: "on-demand",
+                phase: InitPhase::Init,
+                outcome: Outcome::SUCCESS,
+            },
             r#"{"initializationType":"on-demand","phase":"init","status":"success"}"#,
         ),
         (
             PlatformEvent::InitReport {
+                initialization: "on-demand",
                 phase: InitPhase::Invoke,
                 status: Status::Error("Extension.Crash"),
                 duration_us: 125_330,
@@ -109,9 +115,18 @@ fn every_record_has_its_fields_in_order() {
 
 #[test]
 fn text_says_what_it_always_said_and_nothing_of_what_went_well_in_between() {
-    let done = PlatformEvent::InitRuntimeDone { phase: InitPhase::Init, outcome: Outcome::SUCCESS };
+    let done = PlatformEvent::InitRuntimeDone {
+        initialization: "on-demand",
+        phase: InitPhase::Init,
+        outcome: Outcome::SUCCESS,
+    };
     assert_eq!(done.text(), None);
-    let of = |status| PlatformEvent::InitReport { phase: InitPhase::Init, status, duration_us: 0 };
+    let of = |status| PlatformEvent::InitReport {
+        initialization: "on-demand",
+        phase: InitPhase::Init,
+        status,
+        duration_us: 0,
+    };
     assert_eq!(of(Status::Success).text(), None);
     assert!(of(Status::Timeout).text().is_some());
     let extension = |error_type| PlatformEvent::Extension {
@@ -139,7 +154,11 @@ fn text_says_what_it_always_said_and_nothing_of_what_went_well_in_between() {
 
 #[test]
 fn system_levels_depend_on_how_it_went() {
-    let done = |outcome| PlatformEvent::InitRuntimeDone { phase: InitPhase::Init, outcome };
+    let done = |outcome| PlatformEvent::InitRuntimeDone {
+        initialization: "on-demand",
+        phase: InitPhase::Init,
+        outcome,
+    };
     assert_eq!(done(Outcome::SUCCESS).level(), Some(Level::Debug));
     assert_eq!(done(Outcome::new(Status::Timeout)).level(), Some(Level::Warn));
     let of = |status| {

@@ -1,4 +1,5 @@
 use super::body::{self, BodyFault, Collected};
+use super::extension;
 use super::route::{Route, route};
 use crate::event::Delivery;
 use crate::header::classify_error_type;
@@ -22,7 +23,7 @@ const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_CAUSE_TYPE: &[u8] = b"application/vnd.aws.lambda.error.cause+json";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Full<Bytes>>;
 
 /// Handles one request of a runtime.
 pub(super) async fn answer<H, B>(host: &H, request: Request<B>) -> Reply
@@ -47,6 +48,20 @@ where
             post_answer(host, posting, Post::Error, &head.headers, &mut body).await
         }
         Route::Ping => text(StatusCode::OK, "pong"),
+        Route::Register => extension::register(host, &head.headers, &mut body).await,
+        Route::ExtensionNext => {
+            let id = extension::identifier(&head.headers);
+            drop((head, body));
+            extension::next(host, id).await
+        }
+        Route::ExtensionError(error) => {
+            let answer = extension::error(host, error, &head.headers);
+            body::drain(&mut body).await;
+            answer
+        }
+        Route::Subscribe { legacy } => {
+            extension::subscribe(host, legacy, &head.headers, &mut body).await
+        }
         Route::NotFound => {
             body::drain(&mut body).await;
             text(StatusCode::NOT_FOUND, "404 page not found\n")
@@ -285,7 +300,7 @@ fn without_cause(body: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&document).ok()
 }
 
-fn accepted() -> Reply {
+pub(super) fn accepted() -> Reply {
     json(StatusCode::ACCEPTED, Bytes::from_static(b"{\"status\":\"OK\"}\n"))
 }
 
@@ -299,7 +314,7 @@ fn refuse(refusal: Refusal) -> Reply {
     json(refusal.status(), body.into())
 }
 
-fn json(status: StatusCode, body: Bytes) -> Reply {
+pub(super) fn json(status: StatusCode, body: Bytes) -> Reply {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -1,9 +1,13 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::event::{Delivery, Event};
-use crate::host::{Caller, NextReply, Posted};
+use crate::extension::{
+    ExtensionDelivery, ExtensionError, ExtensionNext, ExtensionRefusal, Extensions, Registration,
+};
+use crate::host::{Caller, ExtensionReply, NextReply, Posted, Registered, SubscribeError};
 use crate::machine::{Machine, Next, Post, Posting, State, Ticket};
 use crate::refusal::Refusal;
+use crate::telemetry::{Subscription, SubscriptionRefusal};
 use lambfold_types::limits::RESPONSE_BYTES;
 use lambfold_types::{Invocation, InvocationKind, RequestId};
 use std::net::SocketAddr;
@@ -19,12 +23,18 @@ pub(super) struct TestHost {
     machine: Mutex<Machine<oneshot::Sender<Delivery>>>,
     posted: mpsc::UnboundedSender<Posted>,
     generation: AtomicU64,
+    pub(super) extensions: Mutex<Extensions<oneshot::Sender<ExtensionDelivery>>>,
 }
 
 impl TestHost {
     pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Posted>) {
         let (posted, inbox) = mpsc::unbounded_channel();
-        let host = Self { machine: Mutex::default(), posted, generation: AtomicU64::new(0) };
+        let host = Self {
+            machine: Mutex::default(),
+            posted,
+            generation: AtomicU64::new(0),
+            extensions: Mutex::default(),
+        };
         (Arc::new(host), inbox)
     }
 
@@ -99,6 +109,47 @@ impl Host for TestHost {
         }
         self.posted.send(posted).unwrap();
         Ok(())
+    }
+    fn register(&self, registration: &Registration) -> Result<Registered, ExtensionRefusal> {
+        let id = uuid::Uuid::new_v4();
+        let id = self.extensions.lock().unwrap().register(registration, id)?;
+        Ok(Registered {
+            id,
+            function_name: "f".to_owned(),
+            function_version: "$LATEST".to_owned(),
+            handler: "h".to_owned(),
+            account_id: registration.wants_account.then(|| "000000000000".to_owned()),
+        })
+    }
+    fn extension_next(&self, id: uuid::Uuid) -> ExtensionReply {
+        let (sender, receiver) = oneshot::channel();
+        match self.extensions.lock().unwrap().next(id, || sender) {
+            Ok(ExtensionNext::Parked(ticket)) => ExtensionReply::Wait(ticket, receiver),
+            Ok(ExtensionNext::Event(event)) => ExtensionReply::Now(Ok(event)),
+            Err(refusal) => ExtensionReply::Now(Err(refusal)),
+        }
+    }
+    fn extension_abandon(&self, id: uuid::Uuid, ticket: Ticket) {
+        self.extensions.lock().unwrap().abandon(id, ticket);
+    }
+    fn extension_error(
+        &self,
+        id: uuid::Uuid,
+        error: ExtensionError,
+        error_type: &str,
+    ) -> Result<(), ExtensionRefusal> {
+        self.extensions.lock().unwrap().error(id, error, error_type).map(drop)
+    }
+    fn subscribe(
+        &self,
+        id: uuid::Uuid,
+        subscription: Result<Subscription, SubscriptionRefusal>,
+    ) -> Result<(), SubscribeError> {
+        let known = self.extensions.lock().unwrap().name(id).is_some();
+        if !known {
+            return Err(SubscribeError::Extension(ExtensionRefusal::UnknownIdentifier));
+        }
+        subscription.map(drop).map_err(SubscribeError::Subscription)
     }
 }
 
