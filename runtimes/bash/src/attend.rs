@@ -18,6 +18,9 @@ use crate::report::{Failure, Message, Report};
 /// The largest answer that Lambda takes, in bytes. One byte more is kept, so that the platform
 /// itself says that it is too much; the rest is thrown away.
 const MAX_ANSWER_BYTES: usize = 6_291_556;
+/// How long a handler's output is left alone at first: most events are over by then, and have woken
+/// nobody in between.
+const PATIENCE: Duration = Duration::from_millis(1);
 const MIN_MARGIN: Duration = Duration::from_millis(100);
 const MAX_MARGIN: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,8 @@ pub(crate) struct Attendance<'a> {
     pub(crate) reports: &'a mut Reports,
     pub(crate) output: &'a Pipe,
     pub(crate) late: &'a mut Late,
+    /// What output passes through.
+    pub(crate) buffer: &'a mut [u8],
     pub(crate) stop: Stop,
 }
 
@@ -119,11 +124,14 @@ impl Attendance<'_> {
         let mut progress = Progress::default();
         // Lent to the stream, if one begins.
         let mut client = Some(client);
-        let mut buffer = vec![0; 64 * 1024];
-        self.late.forward(&mut buffer);
+        self.late.forward(self.buffer);
+        let mut woken = Woken::default();
+        // An event that is over at once is not looked at in between.
+        let mut is_patient = true;
         loop {
             // Before the reports: what a process has said before its end is then there.
-            let status = self.process.status();
+            let status = if woken.has_ended { self.process.status() } else { None };
+            self.reports.wake();
             while let Some(report) = self.reports.next()? {
                 if let Some(content_type) = self.take_report(report, &mut progress)
                     && let Some(client) = client.take()
@@ -138,7 +146,7 @@ impl Attendance<'_> {
             }
             // Whatever the handler printed was printed before it ended.
             let is_over = progress.end.is_some();
-            self.take_output(&mut progress, &mut buffer, is_over)?;
+            self.take_output(&mut progress, is_over)?;
             if is_over {
                 break;
             }
@@ -149,8 +157,9 @@ impl Attendance<'_> {
                 };
                 self.process.signal(signal, itself_too);
             }
-            self.wait()?;
-            self.late.forward(&mut buffer);
+            woken = self.wait(is_patient && progress.stream.is_none())?;
+            is_patient = false;
+            self.late.forward(self.buffer);
         }
         let failure = self.failure(&mut progress);
         let posted = match (progress.stream, client, failure) {
@@ -210,28 +219,31 @@ impl Attendance<'_> {
         None
     }
 
-    fn take_output(
-        &mut self,
-        progress: &mut Progress<'_>,
-        buffer: &mut [u8],
-        to_the_end: bool,
-    ) -> io::Result<()> {
+    fn take_output(&mut self, progress: &mut Progress<'_>, to_the_end: bool) -> io::Result<()> {
         loop {
-            match self.output.read(buffer)? {
-                Some(size) if size > 0 => progress.write(&buffer[..size]),
+            match self.output.read(self.buffer)? {
+                Some(size) if size > 0 => {
+                    progress.write(&self.buffer[..size]);
+                    if !to_the_end || size < self.buffer.len() {
+                        return Ok(());
+                    }
+                }
                 _ => return Ok(()),
-            }
-            if !to_the_end {
-                return Ok(());
             }
         }
     }
 
-    fn wait(&self) -> io::Result<()> {
-        let mut fds = vec![self.reports.pipe.reader(), self.output.reader()];
-        fds.extend(self.late.readers());
+    /// `is_patient`: whether output may wait in its pipe for a moment.
+    fn wait(&self, is_patient: bool) -> io::Result<Woken> {
         let until = self.stop.next();
         let limit = until.map(|at| at.saturating_duration_since(Instant::now()));
+        let reports = self.reports.pipe.reader();
+        if is_patient {
+            let limit = limit.map_or(PATIENCE, |limit| limit.min(PATIENCE));
+            return wait(&[reports], self.process, Some(limit));
+        }
+        let mut fds = vec![reports, self.output.reader()];
+        fds.extend(self.late.readers());
         wait(&fds, self.process, limit)
     }
 
@@ -289,12 +301,19 @@ pub(crate) enum AttendError {
     Io(#[from] io::Error),
 }
 
+/// What a wait ended with.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Woken {
+    /// Whether the process may have ended.
+    pub(crate) has_ended: bool,
+}
+
 /// Waits until one of `fds` has something, `process` has ended, or the time is up.
 pub(crate) fn wait(
     fds: &[BorrowedFd<'_>],
     process: &Process,
     limit: Option<Duration>,
-) -> io::Result<()> {
+) -> io::Result<Woken> {
     let mut poll_fds: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     let end = process.end();
     let limit = match &end {
@@ -308,9 +327,11 @@ pub(crate) fn wait(
     let limit = limit.map(|limit| limit + Duration::from_millis(1));
     let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
     match poll(&mut poll_fds, limit.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
     }
+    let of_end = poll_fds.last().filter(|_| end.is_some());
+    Ok(Woken { has_ended: of_end.is_none_or(|of_end| !of_end.revents().is_empty()) })
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The bash that stays: sources the handler file once and takes events.
 //!
 //! An event is handed over in three steps: its bytes go into a new memory file, its other fields
-//! into the context file, its number into the command pipe. The context file begins with the number
+//! (and its bytes once more, if they are few) into the context file, its number into the command
+//! pipe. The context file begins with the number
 //! too: a shell that reads an older number from the pipe throws it away.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,16 +22,27 @@ use crate::process::Process;
 use crate::report::{Failure, Message, Parser, Report};
 use crate::shell::{DRIVER, push_assignment};
 
+/// Event numbers have eight digits, and begin again.
+const MAX_NUMBER: u64 = 99_999_999;
+/// An event up to this size, in bytes, and without NULs, is read along with its context.
+const MAX_INLINE_BYTES: usize = 16 * 1024;
+
 /// Where handlers' shells report to.
 #[derive(Debug)]
 pub(crate) struct Reports {
     pub(crate) pipe: Pipe,
     parser: Parser,
+    is_drained: bool,
 }
 
 impl Reports {
     pub(crate) fn new() -> io::Result<Reports> {
-        Ok(Reports { pipe: Pipe::new()?, parser: Parser::default() })
+        Ok(Reports { pipe: Pipe::new()?, parser: Parser::default(), is_drained: false })
+    }
+
+    /// Says that there is something to read.
+    pub(crate) fn wake(&mut self) {
+        self.is_drained = false;
     }
 
     /// The next report, if one has come.
@@ -38,11 +51,13 @@ impl Reports {
             if let Some(report) = self.parser.next() {
                 return Ok(Some(report));
             }
-            let mut buffer = [0; 4096];
-            match self.pipe.read(&mut buffer)? {
-                Some(size) if size > 0 => self.parser.push(&buffer[..size]),
-                _ => return Ok(None),
+            if self.is_drained {
+                return Ok(None);
             }
+            let mut buffer = [0; 4096];
+            let size = self.pipe.read(&mut buffer)?.unwrap_or(0);
+            self.parser.push(&buffer[..size]);
+            self.is_drained = size < buffer.len();
         }
     }
 }
@@ -68,6 +83,7 @@ pub(crate) struct Coprocess {
     pub(crate) reports: Reports,
     pub(crate) commands: Pipe,
     context: OwnedFd,
+    context_bytes: usize,
     number: u64,
     /// The subshell that reported the end of an event last; its own end is no news.
     pub(crate) ended_slot: u64,
@@ -113,8 +129,15 @@ impl Coprocess {
         let mut command = bash(config);
         command.arg("-c").arg(format!("source {}", path(driver.as_raw_fd())));
         let process = Process::start(command.arg(&config.own_path).stdin(Stdio::null()))?;
-        let mut coprocess =
-            Coprocess { process, reports, commands, context, number: 0, ended_slot: 0 };
+        let mut coprocess = Coprocess {
+            process,
+            reports,
+            commands,
+            context,
+            context_bytes: 0,
+            number: 0,
+            ended_slot: 0,
+        };
         coprocess.wait_until_ready(config)?;
         Ok(coprocess)
     }
@@ -150,6 +173,7 @@ impl Coprocess {
                 return Err(StartError::Function(ended_in_init(config, status, detail)));
             }
             crate::attend::wait(&[self.reports.pipe.reader()], &self.process, None)?;
+            self.reports.wake();
         }
     }
 
@@ -160,31 +184,71 @@ impl Coprocess {
         stdin: &OwnedFd,
         output: &Pipe,
     ) -> io::Result<u64> {
-        self.number += 1;
-        let number = format!("{:08}", self.number % 100_000_000);
-        let mut fields = Vec::with_capacity(512);
+        self.number = self.number % MAX_NUMBER + 1;
+        let number = format!("{:08}", self.number);
+        let environment = context(event);
+        let is_inline = event.body().len() <= MAX_INLINE_BYTES && !event.body().contains(&0);
+        let mut fields = Vec::with_capacity(1024 + event.body().len().min(MAX_INLINE_BYTES));
+        // What a longer event left in the file is behind the fields that are counted.
         for field in [
             number.as_str(),
             &stdin.as_raw_fd().to_string(),
             &output.number().to_string(),
-            event.request_id(),
-            &event.deadline_ms().to_string(),
-            event.function_arn(),
-            event.content_type(),
-            event.trace_id().unwrap_or_default(),
-            event.client_context().unwrap_or_default(),
-            event.cognito_identity().unwrap_or_default(),
-            event.tenant_id().unwrap_or_default(),
+            &environment.len().to_string(),
+            if is_inline { "1" } else { "" },
         ] {
-            fields.extend(field.bytes().filter(|byte| *byte != 0));
-            fields.push(0);
+            push_field(&mut fields, field.as_bytes());
         }
-        rustix::fs::ftruncate(&self.context, 0)?;
+        push_field(&mut fields, if is_inline { event.body() } else { b"" });
+        for (name, value) in &environment {
+            fields.extend_from_slice(name.as_bytes());
+            fields.push(b'=');
+            push_field(&mut fields, value.as_bytes());
+        }
         write_all(&self.context, &fields)?;
+        if self.context_bytes > MAX_INLINE_BYTES {
+            // So that a long one is not read again with each of the short ones that follow.
+            rustix::fs::ftruncate(&self.context, fields.len() as u64)?;
+        }
+        self.context_bytes = fields.len();
         rustix::io::write(self.commands.writer(), number.as_bytes())?;
-        Ok(self.number % 100_000_000)
+        Ok(self.number)
     }
 }
+
+fn push_field(fields: &mut Vec<u8>, field: &[u8]) {
+    fields.extend(field.iter().filter(|byte| **byte != 0));
+    fields.push(0);
+}
+
+/// What handlers find in their environment about an event; what the platform did not say is absent.
+pub(crate) fn context(event: &Invocation) -> Vec<(&'static str, Cow<'_, str>)> {
+    let deadline = event.deadline_ms().to_string();
+    let always = [
+        ("AWS_LAMBDA_REQUEST_ID", Cow::Borrowed(event.request_id())),
+        ("AWS_LAMBDA_DEADLINE_MS", Cow::Owned(deadline)),
+        ("AWS_LAMBDA_FUNCTION_ARN", Cow::Borrowed(event.function_arn())),
+        ("AWS_LAMBDA_CONTENT_TYPE", Cow::Borrowed(event.content_type())),
+    ];
+    let sometimes = OPTIONAL_CONTEXT.into_iter().zip([
+        event.trace_id(),
+        event.trace_id(),
+        event.client_context(),
+        event.cognito_identity(),
+        event.tenant_id(),
+    ]);
+    let sometimes = sometimes.filter_map(|(name, value)| Some((name, Cow::Borrowed(value?))));
+    always.into_iter().chain(sometimes).collect()
+}
+
+/// What an earlier event may have left in the environment.
+pub(crate) const OPTIONAL_CONTEXT: [&str; 5] = [
+    "AWS_LAMBDA_TRACE_ID",
+    "_X_AMZN_TRACE_ID",
+    "AWS_LAMBDA_CLIENT_CONTEXT",
+    "AWS_LAMBDA_COGNITO_IDENTITY",
+    "AWS_LAMBDA_TENANT_ID",
+];
 
 /// A command for the runtime's bash, in the function's folder.
 pub(crate) fn bash(config: &Config) -> Command {
@@ -232,6 +296,9 @@ fn syntax_error(config: &Config) -> Option<FunctionError> {
     if output.status.success() {
         return None;
     }
-    let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let mut text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if std::fs::read(file).is_ok_and(|bytes| bytes.windows(2).any(|two| two == b"\r\n")) {
+        text.push_str("; the file has CR LF line ends, which bash does not know: convert it to LF");
+    }
     Some(FunctionError::new("Runtime.UserCodeSyntaxError", text))
 }

@@ -39,6 +39,8 @@ __lambfold_on_error() {
     builtin local command="${3:0:1000}"
     [[ ${__lambfold_failure[0]-} == "$1" && ${__lambfold_failure[1]-} == "$command" ]] &&
         ((depth < __lambfold_depth)) && builtin return
+    # This file's own way to hand a status on.
+    [[ $command == builtin\ * || $command == *__lambfold_serve* ]] && builtin return
     __lambfold_stack 1 "$2"
     # In this file the failure is the handler's `return`, whose line nobody knows.
     ((${#__lambfold_frames[@]})) ||
@@ -77,69 +79,71 @@ exit() {
 }
 
 __lambfold_report_end() {
-    if (($1 != 0)) && [[ ${__lambfold_failure[0]-} == "$1" ]]; then
+    if (($1 == 0)); then
+        builtin printf '%s\0' "$__lambfold_slot" "$__lambfold_event_number" end 1 0 \
+            >|"$__lambfold_reports"
+    elif [[ ${__lambfold_failure[0]-} == "$1" ]]; then
         __lambfold_report end "${__lambfold_failure[@]::98}"
     else
         __lambfold_report end "$1"
     fi
 }
 
+# Before an event is waited for, since what is done then costs nobody's time.
 __lambfold_watch() {
     __lambfold_failure=() __lambfold_depth=0 __lambfold_done= __lambfold_exits=
     __lambfold_pid=$BASHPID
-    builtin set -E
-    [[ $__lambfold_exit_trap && $BASHPID == "$$" ]] ||
+    if [[ $__lambfold_pid != "$$" || ! $__lambfold_exit_trap ]]; then
         builtin trap '__lambfold_on_exit "$?" "$BASH_COMMAND"' EXIT
+    fi
     if [[ $__lambfold_error_trap ]]; then
         builtin eval "$__lambfold_error_trap"
-    else
-        builtin trap '__lambfold_on_error "$?" "$LINENO" "$BASH_COMMAND"' ERR
     fi
 }
 
-# Waits for an event and takes it; fails when the bootstrap is gone.
+# Waits for an event and takes it; fails when the bootstrap is gone. The fields: number, standard
+# input, standard output, variables, whether the event follows or has to be read, variables' texts.
 __lambfold_take() {
-    builtin local number fields IFS=
-    while builtin :; do
-        { builtin read -r -N 8 number <"$__lambfold_commands"; } 2>/dev/null || builtin return
-        builtin mapfile -d '' -t fields <"$__lambfold_context" || builtin return
+    builtin local number IFS=
+    builtin read -r -N 8 number <"$__lambfold_commands" || builtin return
+    builtin mapfile -d '' -t __lambfold_event <"$__lambfold_context" || builtin return
+    if [[ ${__lambfold_event[0]} != "$number" ]]; then
         # A number that nobody took in time belongs to an event that is over.
-        [[ ${fields[0]} == "$number" ]] && builtin break
-    done
-    __lambfold_event_number=$number
-    __lambfold_stdin=$__lambfold_fds/${fields[1]}
-    __lambfold_stdout=$__lambfold_fds/${fields[2]}
-    builtin export AWS_LAMBDA_REQUEST_ID="${fields[3]}" AWS_LAMBDA_DEADLINE_MS="${fields[4]}" \
-        AWS_LAMBDA_FUNCTION_ARN="${fields[5]}" AWS_LAMBDA_CONTENT_TYPE="${fields[6]}" \
-        AWS_LAMBDA_TRACE_ID="${fields[7]}" _X_AMZN_TRACE_ID="${fields[7]}" \
-        AWS_LAMBDA_CLIENT_CONTEXT="${fields[8]}" AWS_LAMBDA_COGNITO_IDENTITY="${fields[9]}" \
-        AWS_LAMBDA_TENANT_ID="${fields[10]}"
-    [[ ${fields[7]} ]] || builtin unset AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID
-    [[ ${fields[8]} ]] || builtin unset AWS_LAMBDA_CLIENT_CONTEXT
-    [[ ${fields[9]} ]] || builtin unset AWS_LAMBDA_COGNITO_IDENTITY
-    [[ ${fields[10]} ]] || builtin unset AWS_LAMBDA_TENANT_ID
-    # One element, unless there are NULs, which no variable holds: then what is between them.
-    builtin mapfile -d '' -t __lambfold_event <"$__lambfold_stdin" || builtin return
-    ((${#__lambfold_event[@]} > 1)) && __lambfold_event=("${__lambfold_event[*]}")
-    builtin return 0
+        __lambfold_take
+        builtin return
+    fi
+    __lambfold_event_number=$number __lambfold_stdin=$__lambfold_fds/${__lambfold_event[1]} \
+        __lambfold_stdout=$__lambfold_fds/${__lambfold_event[2]}
+    ((__lambfold_exported > 4)) &&
+        builtin unset AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID AWS_LAMBDA_CLIENT_CONTEXT \
+            AWS_LAMBDA_COGNITO_IDENTITY AWS_LAMBDA_TENANT_ID
+    __lambfold_exported=${__lambfold_event[3]}
+    builtin export "${__lambfold_event[@]:6:__lambfold_exported}"
+    if [[ ! ${__lambfold_event[4]} ]]; then
+        # One element, unless there are NULs, which no variable holds: then what is between them.
+        builtin mapfile -d '' -t __lambfold_event <"$__lambfold_stdin" || builtin return
+        __lambfold_event[5]="${__lambfold_event[*]}"
+    fi
 }
 
 __lambfold_call() {
-    builtin local status
     [[ $__lambfold_options ]] && builtin set "-$__lambfold_options"
-    "$__lambfold_function" "${__lambfold_event-}"
-    # In one go, so that no option of the handler's strikes in between.
-    { status=$?; builtin trap - ERR; builtin set +eux; } 2>/dev/null
-    builtin return "$status"
+    "$__lambfold_function" "${__lambfold_event[5]}"
+    # In one command, of which a handler's `set -x` shows one line.
+    builtin set +eux -- "$?"
+    builtin return "$1"
 }
 
 # The subshell of one event.
 __lambfold_serve() {
-    __lambfold_take || builtin exit 0
     __lambfold_watch
+    if ! __lambfold_take; then
+        builtin trap - EXIT
+        builtin exit 0
+    fi
     if [[ $__lambfold_compat ]]; then
-        while [[ ${__lambfold_event-} == *$'\n' ]]; do
-            __lambfold_event=("${__lambfold_event%$'\n'}")
+        while [[ ${__lambfold_event[5]} == *$'\n' ]]; do
+            __lambfold_event[5]=${__lambfold_event[5]%$'\n'}
         done
         exec </dev/null 2>|"$__lambfold_stdout"
     else
@@ -155,19 +159,18 @@ __lambfold_isolate() {
     while builtin :; do
         ((__lambfold_slot += 1))
         (__lambfold_serve)
-        { __lambfold_report gone "$?"; } 2>/dev/null || builtin exit 0
+        __lambfold_report gone "$?" || builtin exit 0
     done
 }
 
 __lambfold_persist() {
     builtin local status
+    __lambfold_watch
     while __lambfold_take; do
-        __lambfold_watch
         __lambfold_call <"$__lambfold_stdin" >|"$__lambfold_stdout"
         status=$?
-        builtin trap - ERR
-        builtin unset __lambfold_event
         __lambfold_report_end "$status"
+        __lambfold_event=() __lambfold_failure=() __lambfold_depth=0 __lambfold_exits=
     done
     [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
     builtin exit 0
@@ -262,24 +265,33 @@ lambda_remaining_ms() {
 }
 
 __lambfold_slot=0 __lambfold_event_number=${__lambfold_event_number:-0}
-__lambfold_error_trap= __lambfold_exit_trap= __lambfold_options= __lambfold_frames=()
+__lambfold_exported=0 __lambfold_error_trap= __lambfold_exit_trap= __lambfold_options= __lambfold_frames=()
 __lambfold_driver=${BASH_SOURCE[0]}
 
 if ((BASH_VERSINFO[0] < 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] < 4)); then
     __lambfold_report old "$BASH_VERSION"
     builtin exit 1
 fi
+builtin set -E
+builtin trap '__lambfold_on_error "$?" "$LINENO" "$BASH_COMMAND"' ERR
 __lambfold_watch
 if [[ $__lambfold_mode != script ]]; then
     [[ $__lambfold_compat ]] && builtin set -uo pipefail
     builtin source "$__lambfold_file"
     # From here on the handler file's options hold for its functions only.
     { __lambfold_options=${-//[!aefuxv]/}; builtin set +aefuxv; } 2>/dev/null
+    # A trap of the handler file's is set for events only.
     __lambfold_traps=$(builtin trap -p ERR)
-    [[ $__lambfold_traps == *__lambfold_on_error* ]] || __lambfold_error_trap=$__lambfold_traps
-    builtin trap - ERR
+    if [[ $__lambfold_traps && $__lambfold_traps != *__lambfold_on_error* ]]; then
+        __lambfold_error_trap=$__lambfold_traps
+        builtin trap - ERR
+    fi
     __lambfold_traps=$(builtin trap -p EXIT)
-    [[ $__lambfold_traps == *__lambfold_on_exit* ]] || __lambfold_exit_trap=$__lambfold_traps
+    if [[ $__lambfold_traps && $__lambfold_traps != *__lambfold_on_exit* ]]; then
+        __lambfold_exit_trap=$__lambfold_traps
+    else
+        builtin trap - EXIT
+    fi
     if ! builtin declare -F -- "$__lambfold_function" >/dev/null; then
         builtin trap - EXIT
         __lambfold_report missing
@@ -287,6 +299,5 @@ if [[ $__lambfold_mode != script ]]; then
     fi
     __lambfold_report ready
     [[ $__lambfold_mode == persist ]] && __lambfold_persist
-    [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
     __lambfold_isolate
 fi

@@ -4,14 +4,14 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::fs::OFlags;
 use rustix::pipe::PipeFlags;
 
 /// Outputs of earlier events that something still holds open; more are closed, oldest first.
 const MAX_LATE: usize = 16;
 
-/// A pipe whose read end does not block. The write end stays open here while it is in use, so that
-/// the pipe does not look finished before somebody has opened it.
+/// A pipe whose ends here do not block; those that others open by its number do. The write end stays
+/// open here while it is in use, so that the pipe does not look finished before somebody has opened
+/// it.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     read: OwnedFd,
@@ -20,8 +20,7 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     pub(crate) fn new() -> io::Result<Pipe> {
-        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         Ok(Pipe { read, write })
     }
 

@@ -1,16 +1,16 @@
 //! A handler that is a script of its own: started for each event.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use lambfold_runtime_client::Invocation;
 
 use crate::config::Config;
-use crate::coprocess::{Reports, bash, memory_file};
+use crate::coprocess::{OPTIONAL_CONTEXT, Reports, bash, context, memory_file};
 use crate::output::Pipe;
 use crate::process::Process;
 use crate::shell::{DRIVER, push_assignment};
@@ -78,7 +78,7 @@ impl Script {
         }
         // Opened anew, so that the script reads from the beginning and cannot write.
         command.stdin(File::open(own_path(stdin))?);
-        command.stdout(Stdio::from(output.writer().try_clone()?));
+        command.stdout(OpenOptions::new().write(true).open(own_path(output.writer()))?);
         let process = Process::start(&mut command)?;
         Ok(Started { process, number: self.number, _driver: driver })
     }
@@ -120,22 +120,11 @@ fn own_path(file: &OwnedFd) -> String {
 }
 
 fn set_context(command: &mut Command, event: &Invocation) {
-    let deadline = event.deadline_ms().to_string();
-    for (name, value) in [
-        ("AWS_LAMBDA_REQUEST_ID", Some(event.request_id())),
-        ("AWS_LAMBDA_DEADLINE_MS", Some(deadline.as_str())),
-        ("AWS_LAMBDA_FUNCTION_ARN", Some(event.function_arn())),
-        ("AWS_LAMBDA_CONTENT_TYPE", Some(event.content_type())),
-        ("AWS_LAMBDA_TRACE_ID", event.trace_id()),
-        ("_X_AMZN_TRACE_ID", event.trace_id()),
-        ("AWS_LAMBDA_CLIENT_CONTEXT", event.client_context()),
-        ("AWS_LAMBDA_COGNITO_IDENTITY", event.cognito_identity()),
-        ("AWS_LAMBDA_TENANT_ID", event.tenant_id()),
-    ] {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
+    for name in OPTIONAL_CONTEXT {
+        command.env_remove(name);
+    }
+    for (name, value) in context(event) {
+        command.env(name, value.replace('\0', ""));
     }
 }
 

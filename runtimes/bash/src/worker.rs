@@ -16,6 +16,8 @@ use crate::handler::{Handler, HandlerError};
 use crate::output::{Late, Pipe};
 use crate::script::{MAX_ARGUMENT_BYTES, Script};
 
+/// As much as a pipe holds.
+const BUFFER_BYTES: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("lambfold-bash/", env!("CARGO_PKG_VERSION"));
 
 /// What ends the runtime.
@@ -100,6 +102,7 @@ struct Worker {
     name: String,
     engine: Engine,
     late: Late,
+    buffer: Vec<u8>,
 }
 
 enum Engine {
@@ -126,7 +129,14 @@ impl Worker {
             },
         };
         let name = env::var("_HANDLER").unwrap_or_default();
-        Ok(Worker { client, config, name, engine, late: Late::default() })
+        Ok(Worker {
+            client,
+            config,
+            name,
+            engine,
+            late: Late::default(),
+            buffer: vec![0; BUFFER_BYTES],
+        })
     }
 
     fn work(mut self) -> Result<(), RunError> {
@@ -181,6 +191,7 @@ impl Worker {
                     reports: &mut coprocess.reports,
                     output: &output,
                     late: &mut self.late,
+                    buffer: &mut self.buffer,
                     stop,
                 };
                 attendance.attend(&mut self.client)?;
@@ -210,6 +221,7 @@ impl Worker {
                     reports: &mut script.reports,
                     output: &output,
                     late: &mut self.late,
+                    buffer: &mut self.buffer,
                     stop,
                 };
                 attendance.attend(&mut self.client)?;

@@ -139,6 +139,10 @@ fn an_init_that_cannot_work_says_why() {
     assert_eq!(error["errorType"], "Runtime.UserCodeSyntaxError");
     assert!(message(&error).contains("function.sh: line"), "{error}");
 
+    let error = init("handler() {\r\n  echo\r\n}\r\n");
+    assert_eq!(error["errorType"], "Runtime.UserCodeSyntaxError");
+    assert!(message(&error).contains("CR LF"), "{error}");
+
     let error = init("other() { :; }\n");
     assert_eq!(error["errorType"], "Runtime.HandlerNotFound");
     assert!(message(&error).contains("does not define the function `handler`"), "{error}");

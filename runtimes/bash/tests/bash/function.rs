@@ -27,6 +27,39 @@ fn quotes_newlines_backslashes_and_globs_pass_unchanged() {
 }
 
 #[test]
+fn bytes_that_are_no_text_pass_unchanged() {
+    for setup in [
+        function("handler() { printf %s \"$1\"; cat; }"),
+        function("handler() { printf %s \"$1\"; cat; }").variable("LANG", "C"),
+    ] {
+        let mut runtime = setup.start();
+        for size in [1, 300, 40_000] {
+            let event: Vec<u8> = (0..size).map(|n| (n % 255 + 1) as u8).collect();
+            let twice = [event.as_slice(), &event].concat();
+            assert!(runtime.post(Event::new("1", event)).body == twice, "{size} bytes");
+        }
+    }
+}
+
+#[test]
+fn events_around_the_size_up_to_which_they_come_with_their_context() {
+    let mut runtime = function("handler() { printf '%s,' \"${#1}\"; wc -c; }").start();
+    for size in [16_383, 16_384, 16_385, 1, 16_385, 16_384, 2] {
+        assert_eq!(runtime.invoke("x".repeat(size)), format!("{size},{size}\n"));
+    }
+}
+
+#[test]
+fn posix_mode_of_the_file_is_survived() {
+    let mut runtime =
+        function("set -o posix\nhandler() { echo \"$1\"; [[ $1 == good ]]; }").start();
+    for _ in 0..2 {
+        assert_eq!(runtime.invoke("good"), "good\n");
+        runtime.fail("bad");
+    }
+}
+
+#[test]
 fn an_answer_is_passed_on_to_the_byte_and_nothing_is_null() {
     let mut runtime =
         function(r"handler() { [[ $1 == bytes ]] && printf 'a\0b\377\n\n'; return 0; }").start();
