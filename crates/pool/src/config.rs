@@ -27,7 +27,7 @@ pub struct PoolConfig {
 }
 
 impl Default for PoolConfig {
-    /// 10 minutes, AWS's 1000 executions, 1000 environments of any size, 10 s, 5 ms, 30 s.
+    /// 10 minutes, AWS's 1000 executions, 1000 environments of any size, 10 s, 20 ms, 30 s.
     fn default() -> Self {
         Self {
             keep_alive: Duration::from_secs(600),
@@ -35,7 +35,7 @@ impl Default for PoolConfig {
             max_environments: limits::ACCOUNT_CONCURRENCY,
             max_memory_mib: u64::MAX,
             room_wait: Duration::from_secs(10),
-            finish_grace: Duration::from_millis(5),
+            finish_grace: Duration::from_millis(20),
             drain_grace: Duration::from_secs(30),
         }
     }

@@ -102,7 +102,12 @@ fn add_v1(
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
         .and_then(|place| make(&place, owner, used));
     match made {
-        Ok(hierarchy) => found.list.push(hierarchy),
+        Ok(hierarchy) => {
+            if used == Use::Cpu {
+                weigh(&hierarchy.path.join("cpu.shares"), super::shares(own_weight()));
+            }
+            found.list.push(hierarchy);
+        }
         Err(e) => note(found, format!("cgroup v1 {controller} is not ours to use: {e}")),
     }
 }
@@ -174,6 +179,7 @@ fn enabled(
                 || (make_room(place, &hierarchy.path, host).is_ok() && enable(place, name).is_ok()))
             && enable(&hierarchy.path, name).is_ok()
     });
+    weigh(&hierarchy.path.join("cpu.weight"), own_weight());
     Ok((hierarchy, has))
 }
 
@@ -218,6 +224,22 @@ fn make(place: &Path, owner: &str, used: Use) -> io::Result<Hierarchy> {
     let dir: OwnedFd =
         rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(Hierarchy { used, path, dir })
+}
+
+/// The weight of all guests together. One group weighs as much as one process by default, so that
+/// on a busy machine all guests would share what a single client has: this is eight processes a
+/// processor.
+fn own_weight() -> u64 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (processors as u64 * 800).min(10_000)
+}
+
+/// Where it may not be set, as in a delegated group, the default stays.
+fn weigh(file: &Path, weight: u64) {
+    let _ = fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|mut file| file.write_all(weight.to_string().as_bytes()));
 }
 
 /// Where the group `path` of the hierarchy is in the file system.
