@@ -4,6 +4,7 @@
 mod e2e {
     mod clients;
     mod crash;
+    mod extensions;
     mod harness;
     mod labs;
     mod limits;

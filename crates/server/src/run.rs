@@ -122,6 +122,10 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     lambfold_sandbox::sweep(store.id(), &work).map_err(sweep)?;
     let mut sandbox = lambfold_sandbox::Config::new(store.id(), &work);
     sandbox.rootfs = config.rootfs.clone();
+    // Where extensions say that they listen for telemetry.
+    sandbox.hosts = ["sandbox.localdomain", "sandbox"]
+        .map(|name| (std::net::Ipv4Addr::LOCALHOST, name.to_owned()))
+        .to_vec();
     sandbox.tmp_ready_bytes = vec![u64::from(limits::EPHEMERAL_STORAGE_DEFAULT_MIB) << 20];
     let sandboxes = Sandboxes::start(sandbox)?;
     for note in &sandboxes.capabilities().notes {
@@ -147,7 +151,7 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
     };
     let launcher_config = LauncherConfig { clock: clock.clone(), root: Some(root) };
     let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
-    let pool = Pool::new(Factory(launcher), PoolConfig::default());
+    let pool = Pool::new(Factory(launcher.clone()), PoolConfig::default());
     let forgetful = Arc::downgrade(&pool);
     control.on_gone(move |gone| {
         if let Some(pool) = forgetful.upgrade() {
@@ -192,6 +196,7 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
     let drained = async {
         let _ = stop.send(());
         pool.drain().await;
+        launcher.drained().await;
         let _ = serving.await;
     };
     tokio::select! {

@@ -56,6 +56,10 @@ fn act(event: &Value, next: &Message, count: u64, api: &str) -> (&'static str, S
             }
             json!({ "lines": number("lines") })
         }
+        "print" => {
+            println!("{}", event["text"].as_str().unwrap_or_default());
+            json!({})
+        }
         "sleep" => {
             std::thread::sleep(Duration::from_millis(number("ms")));
             json!({ "slept": number("ms"), "pid": std::process::id() })
