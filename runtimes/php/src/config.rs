@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) stream: bool,
     /// How long before the deadline a handler is stopped; none: chosen by the time it has.
     pub(crate) stop_before: Option<Duration>,
+    /// After how many pages a php-cgi is renewed; none for never.
+    pub(crate) max_requests: Option<NonZeroU64>,
     pub(crate) php: Php,
     /// The function's memory, in MiB, where the platform says so.
     pub(crate) memory_mib: Option<u64>,
@@ -124,11 +127,21 @@ impl Config {
                 Err(_) => return Err(wrong("LAMBFOLD_PHP_STOP_MS", value, allowed)),
             },
         };
+        let max_requests = match text("PHP_FCGI_MAX_REQUESTS").as_str() {
+            "" => None,
+            value => match value.parse() {
+                Ok(number) => NonZeroU64::new(number),
+                Err(_) => {
+                    return Err(wrong("PHP_FCGI_MAX_REQUESTS", value, "a number, 0 for no limit"));
+                }
+            },
+        };
         let name = text("_HANDLER");
         Ok(Config {
             file: handler::resolve(&name, &root)?,
             name,
             root,
+            max_requests,
             mode,
             stream,
             stop_before,
@@ -218,6 +231,7 @@ mod tests {
             ("LAMBFOLD_PHP_MODE", "fpm"),
             ("LAMBFOLD_PHP_STREAM", "yes"),
             ("LAMBFOLD_PHP_STOP_MS", "-1"),
+            ("PHP_FCGI_MAX_REQUESTS", "many"),
         ] {
             let error = config(&[(name, value)]).expect_err(name);
             assert!(error.to_string().contains(name) && error.to_string().contains(value));

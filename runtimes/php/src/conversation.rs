@@ -1,6 +1,6 @@
 //! Sending to a PHP and hearing from it at the same time, with an eye on the clock and on its end.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ pub(crate) enum End<T> {
 }
 
 /// Sends `bytes` and calls `read`, which reads once without blocking, until it is done.
-pub(crate) fn converse<T, E: From<io::Error> + IsBlocked>(
+pub(crate) fn converse<T, E: From<io::Error> + MaybeIo>(
     process: &mut Process,
     stream: &UnixStream,
     mut bytes: &[u8],
@@ -50,8 +50,12 @@ pub(crate) fn converse<T, E: From<io::Error> + IsBlocked>(
                 Ok(Step::More) => {}
                 Ok(Step::Done(result)) => return Ok(End::Done(result, bytes.is_empty())),
                 Ok(Step::Closed) => return Ok(End::Died(last_words(process)?)),
-                Err(error) if error.is_blocked() => break,
-                Err(error) => return Err(error),
+                Err(error) => match error.io_kind() {
+                    Some(ErrorKind::WouldBlock) => break,
+                    Some(ErrorKind::Interrupted) => {}
+                    Some(ErrorKind::ConnectionReset) => return Ok(End::Died(last_words(process)?)),
+                    _ => return Err(error),
+                },
             }
             if stop_at.is_some_and(|at| at <= Instant::now()) {
                 break;
@@ -72,15 +76,17 @@ pub(crate) fn converse<T, E: From<io::Error> + IsBlocked>(
     }
 }
 
-/// Errors of a read that may only mean that there is nothing yet.
-pub(crate) trait IsBlocked {
-    fn is_blocked(&self) -> bool;
+/// Errors of a read that may only mean that there is nothing yet, or nothing more.
+pub(crate) trait MaybeIo {
+    /// What the system says, if it is the system that says it.
+    fn io_kind(&self) -> Option<ErrorKind>;
 }
 
-impl IsBlocked for io::Error {
-    fn is_blocked(&self) -> bool {
-        self.kind() == ErrorKind::WouldBlock
-    }
+/// Whether nothing has come: what a connection brings while nothing was asked, above all its end,
+/// is too much.
+pub(crate) fn is_silent(stream: &UnixStream) -> bool {
+    let read = (&mut &*stream).read(&mut [0]);
+    matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 fn send(mut stream: &UnixStream, bytes: &mut &[u8]) -> io::Result<()> {

@@ -168,7 +168,7 @@ final class Driver
             $report = self::report('Function.Exit', "{$this->file} called exit() and gave no answer", []);
         }
         $this->phase = '';
-        $this->send('E', $report);
+        $this->send('F', $report);
     }
 
     /** @param array<int, array{path: string, line: int, label: string}> $stack */

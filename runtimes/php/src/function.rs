@@ -1,6 +1,6 @@
 //! All other events: one php that lives on, with the callable that the handler's file returns.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use lambfold_runtime_client::{Client, Error, Frame, FunctionError, Invocation};
 use serde::Deserialize;
 
 use crate::config::{Config, NoProgram};
-use crate::conversation::{End, IsBlocked, Step, converse};
+use crate::conversation::{End, MaybeIo, Step, converse, is_silent};
 use crate::home::Home;
 use crate::log;
 use crate::page::posted;
@@ -70,9 +70,12 @@ pub(crate) enum TalkError {
     Report(#[source] serde_json::Error),
 }
 
-impl IsBlocked for TalkError {
-    fn is_blocked(&self) -> bool {
-        matches!(self, TalkError::Io(error) if error.is_blocked())
+impl MaybeIo for TalkError {
+    fn io_kind(&self) -> Option<ErrorKind> {
+        match self {
+            TalkError::Io(error) => Some(error.kind()),
+            _ => None,
+        }
     }
 }
 
@@ -83,8 +86,8 @@ enum Message {
     Ready,
     /// The answer, as JSON.
     Answer(Vec<u8>),
-    /// The event, or loading the handler, failed.
-    Failed(Vec<u8>),
+    /// The event, or loading the handler, failed; whether PHP ends now.
+    Failed(Vec<u8>, bool),
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,7 +135,7 @@ impl Messages {
     fn take(&mut self) -> Result<Option<Message>, TalkError> {
         let &[kind, a, b, c, d, ..] = self.buffer.as_slice() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if !matches!(kind, b'R' | b'A' | b'E') {
+        if !matches!(kind, b'R' | b'A' | b'E' | b'F') {
             return Err(TalkError::Kind(kind));
         }
         if length > MAX_MESSAGE_BYTES {
@@ -146,7 +149,7 @@ impl Messages {
         Ok(Some(match kind {
             b'R' => Message::Ready,
             b'A' => Message::Answer(content),
-            _ => Message::Failed(content),
+            kind => Message::Failed(content, kind == b'F'),
         }))
     }
 }
@@ -179,7 +182,7 @@ impl Function {
             use std::os::fd::AsFd;
             match listener.accept() {
                 Ok((stream, _)) => break stream,
-                Err(error) if error.is_blocked() => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
             if let Some(status) = process.status() {
@@ -197,7 +200,7 @@ impl Function {
             Ok(End::Done(Message::Ready, _)) => {
                 Ok(Function { process, stream, messages, is_clean: true })
             }
-            Ok(End::Done(Message::Failed(report), _)) => {
+            Ok(End::Done(Message::Failed(report, _), _)) => {
                 Err(StartError::Function(Report::parse(&report).map_err(StartError::Talk)?))
             }
             Ok(End::Done(Message::Answer(_), _)) => Err(StartError::Talk(TalkError::Kind(b'A'))),
@@ -209,11 +212,7 @@ impl Function {
 
     /// Whether it can take an event.
     pub(crate) fn is_usable(&mut self) -> bool {
-        let is_silent = || {
-            let read = (&mut &self.stream).read(&mut [0]);
-            matches!(read, Err(error) if error.is_blocked())
-        };
-        self.is_clean && is_silent() && self.process.status().is_none()
+        self.is_clean && is_silent(&self.stream) && self.process.status().is_none()
     }
 
     /// Answers one event. An error ends the runtime.
@@ -235,10 +234,9 @@ impl Function {
                 let request_id = invocation.request_id();
                 return posted(client.respond(request_id, "application/json", &answer));
             }
-            Ok(End::Done(Message::Failed(report), is_sent)) => match Report::parse(&report) {
+            Ok(End::Done(Message::Failed(report, ends), is_sent)) => match Report::parse(&report) {
                 Ok(error) => {
-                    // After an exit() it is on its way out, which is seen before the next event.
-                    *is_clean = is_sent;
+                    *is_clean = is_sent && !ends;
                     error
                 }
                 Err(error) => wrong(&error),

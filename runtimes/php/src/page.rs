@@ -1,8 +1,8 @@
 //! HTTP events: one php-cgi that lives on, spoken to through FastCGI over one connection.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, Response
 
 use crate::answer::{self, Head, HeadError, HeadReader, MAX_ANSWER_BYTES};
 use crate::config::{Config, NoProgram};
-use crate::conversation::{End, IsBlocked, Step, converse};
+use crate::conversation::{End, MaybeIo, Step, converse, is_silent};
 use crate::event::{Format, HttpEvent};
 use crate::fastcgi::{self, Reader, Record, RecordError};
-use crate::home::Home;
+use crate::home::{Home, Socket};
 use crate::log;
 use crate::params::{self, Script};
 use crate::process::Process;
@@ -26,6 +26,7 @@ pub(crate) struct Page {
     reader: Reader,
     /// Whether the connection is at the beginning of a request.
     is_clean: bool,
+    served: u64,
 }
 
 /// Why there is no php-cgi.
@@ -63,26 +64,31 @@ pub(crate) enum TalkError {
     Head(#[from] HeadError),
 }
 
-impl IsBlocked for TalkError {
-    fn is_blocked(&self) -> bool {
-        matches!(self, TalkError::Io(error) if error.is_blocked())
+impl MaybeIo for TalkError {
+    fn io_kind(&self) -> Option<ErrorKind> {
+        match self {
+            TalkError::Io(error) => Some(error.kind()),
+            _ => None,
+        }
     }
 }
 
 impl Page {
     /// Starts a php-cgi. It may still be starting when this returns: what is sent to it waits.
     pub(crate) fn start(home: &Home, config: &Config) -> Result<Page, StartError> {
-        let (process, stream, _) = Page::launch(home, config)?;
-        Ok(Page { process, stream, reader: Reader::default(), is_clean: true })
+        let (listener, socket) = home.listen()?;
+        let stream = connect(&socket)?;
+        let process = launch(home, config, listener)?;
+        Ok(Page { process, stream, reader: Reader::default(), is_clean: true, served: 0 })
     }
 
     /// Starts a php-cgi and waits until it is there, so that what hinders it is known.
     pub(crate) fn start_and_wait(home: &Home, config: &Config) -> Result<Page, StartError> {
-        let (mut process, first, socket) = Page::launch(home, config)?;
-        let stream = UnixStream::connect(socket.path())?;
-        stream.set_nonblocking(true)?;
+        let (listener, socket) = home.listen()?;
+        // PHP closes a connection that only asks, and takes the next.
+        let (first, stream) = (connect(&socket)?, connect(&socket)?);
+        let mut process = launch(home, config, listener)?;
         let mut reader = Reader::default();
-        let question = fastcgi::question();
         let read = |stream: &mut &UnixStream| -> Result<Step<()>, TalkError> {
             let size = reader.fill(stream)?;
             match reader.next()? {
@@ -91,10 +97,11 @@ impl Page {
                 _ => Ok(Step::More),
             }
         };
-        // The platform itself limits the time of an init. PHP closes a connection that only asks.
-        match converse(&mut process, &first, &question, None, read) {
+        // The platform itself limits the time of an init.
+        match converse(&mut process, &first, &fastcgi::question(), None, read) {
             Ok(End::Done(..)) => {
-                Ok(Page { process, stream, reader: Reader::default(), is_clean: true })
+                let reader = Reader::default();
+                Ok(Page { process, stream, reader, is_clean: true, served: 0 })
             }
             Ok(End::Died(how)) => Err(StartError::Died(how)),
             Ok(End::Stopped) => Err(StartError::Late),
@@ -102,40 +109,11 @@ impl Page {
         }
     }
 
-    fn launch(
-        home: &Home,
-        config: &Config,
-    ) -> Result<(Process, UnixStream, crate::home::Socket), StartError> {
-        let program = config.php.cgi.as_ref().map_err(Clone::clone)?;
-        let (listener, socket) = home.listen()?;
-        let mut command = home.command(program, config);
-        // A listening socket as standard input is how FastCGI programs know what they are.
-        command.stdin(Stdio::from(OwnedFd::from(listener)));
-        command.env("PHP_FCGI_CHILDREN", "0");
-        if std::env::var_os("PHP_FCGI_MAX_REQUESTS").is_none() {
-            // For ever; it is 500 otherwise.
-            command.env("PHP_FCGI_MAX_REQUESTS", "0");
-        }
-        // What makes it answer one request and end, if this process has been started by a web server.
-        for name in ["GATEWAY_INTERFACE", "REQUEST_METHOD", "SERVER_SOFTWARE"] {
-            command.env_remove(name);
-        }
-        let process = Process::start(&mut command)?;
-        let stream = UnixStream::connect(socket.path())?;
-        stream.set_nonblocking(true)?;
-        Ok((process, stream, socket))
-    }
-
-    /// Whether it can take a request. One that has ended by itself, or was left in the middle of an
-    /// answer, cannot.
-    pub(crate) fn is_usable(&mut self) -> bool {
-        use io::Read;
-        // Nothing is to come now, so that anything that comes, above all the end, is too much.
-        let is_silent = || {
-            let read = (&mut &self.stream).read(&mut [0]);
-            matches!(read, Err(error) if error.is_blocked())
-        };
-        self.is_clean && is_silent() && self.process.status().is_none()
+    /// Whether it can take a request. One that has ended by itself, was left in the middle of an
+    /// answer, or has served as many as it should, cannot.
+    pub(crate) fn is_usable(&mut self, config: &Config) -> bool {
+        let is_old = config.max_requests.is_some_and(|max| self.served >= max.get());
+        self.is_clean && !is_old && is_silent(&self.stream) && self.process.status().is_none()
     }
 
     /// Answers one event. An error ends the runtime.
@@ -189,7 +167,8 @@ impl Page {
         stop_at: Option<Instant>,
         reply: &mut Reply<'_>,
     ) -> Result<End<()>, Failed> {
-        let Page { process, stream, reader, is_clean } = self;
+        let Page { process, stream, reader, is_clean, served } = self;
+        *served += 1;
         *is_clean = false;
         reader.restart().map_err(TalkError::from)?;
         let read = |stream: &mut &UnixStream| -> Result<Step<()>, Failed> {
@@ -213,6 +192,28 @@ impl Page {
     }
 }
 
+/// Connects before there is anybody to accept, so that nobody has to be waited for.
+fn connect(socket: &Socket) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket.path())?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+fn launch(home: &Home, config: &Config, listener: UnixListener) -> Result<Process, StartError> {
+    let program = config.php.cgi.as_ref().map_err(Clone::clone)?;
+    let mut command = home.command(program, config);
+    // A listening socket as standard input is how FastCGI programs know what they are.
+    command.stdin(Stdio::from(OwnedFd::from(listener)));
+    command.env("PHP_FCGI_CHILDREN", "0");
+    // For ever: when it is renewed, this runtime says, since it knows when nothing is on its way.
+    command.env("PHP_FCGI_MAX_REQUESTS", "0");
+    // With one of these it would take itself for a CGI program.
+    for name in ["GATEWAY_INTERFACE", "REQUEST_METHOD", "SERVER_SOFTWARE"] {
+        command.env_remove(name);
+    }
+    Ok(Process::start(&mut command)?)
+}
+
 fn wrong_answer(error: &dyn std::error::Error) -> FunctionError {
     FunctionError::new("Function.InvalidAnswer", log::chain(error))
 }
@@ -230,9 +231,12 @@ impl<E: Into<TalkError>> From<E> for Failed {
     }
 }
 
-impl IsBlocked for Failed {
-    fn is_blocked(&self) -> bool {
-        matches!(self, Failed::Talk(error) if error.is_blocked())
+impl MaybeIo for Failed {
+    fn io_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Failed::Talk(error) => error.io_kind(),
+            Failed::Client(_) => None,
+        }
     }
 }
 

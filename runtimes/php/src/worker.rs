@@ -114,12 +114,10 @@ impl Worker {
     /// A PHP that ended with its event gets a successor. The caller has its answer by now, so that
     /// the start costs nobody's time.
     fn revive(&mut self) {
-        if self.page.as_mut().is_some_and(|page| !page.is_usable()) {
-            self.page = None;
+        let had_page = self.page.is_some();
+        self.drop_unusable();
+        if had_page && self.page.is_none() {
             self.page = Page::start(&self.home, &self.config).map_err(|e| log::error(&e)).ok();
-        }
-        if self.function.as_mut().is_some_and(|function| !function.is_usable()) {
-            self.function = None;
         }
         if self.config.mode == Mode::Function && self.function.is_none() {
             let started = Function::start(&self.home, &self.config, None);
@@ -127,7 +125,18 @@ impl Worker {
         }
     }
 
+    fn drop_unusable(&mut self) {
+        if self.page.as_mut().is_some_and(|page| !page.is_usable(&self.config)) {
+            self.page = None;
+        }
+        if self.function.as_mut().is_some_and(|function| !function.is_usable()) {
+            self.function = None;
+        }
+    }
+
     fn serve(&mut self, invocation: &Invocation) -> Result<(), RunError> {
+        // It may have ended while it waited.
+        self.drop_unusable();
         let event = match self.config.mode {
             Mode::Auto => HttpEvent::from_json(invocation.body()),
             Mode::Function => Ok(None),
@@ -147,8 +156,7 @@ impl Worker {
         event: &HttpEvent<'_>,
         invocation: &Invocation,
     ) -> Result<(), RunError> {
-        // It may have ended while it waited.
-        let page = match self.page.take().filter_map_usable(Page::is_usable) {
+        let page = match self.page.take() {
             Some(page) => Ok(page),
             None => Page::start(&self.home, &self.config),
         };
@@ -163,7 +171,7 @@ impl Worker {
 
     fn serve_function(&mut self, invocation: &Invocation) -> Result<(), RunError> {
         let stop_at = self.config.stop_at(Instant::now(), invocation.remaining());
-        let function = match self.function.take().filter_map_usable(Function::is_usable) {
+        let function = match self.function.take() {
             Some(function) => Ok(function),
             None => Function::start(&self.home, &self.config, stop_at),
         };
@@ -192,18 +200,5 @@ impl Worker {
 
     fn fail(&mut self, invocation: &Invocation, error: &FunctionError) -> Result<(), RunError> {
         Ok(posted(self.client.error(invocation.request_id(), error))?)
-    }
-}
-
-trait FilterUsable: Sized {
-    type Of;
-    fn filter_map_usable(self, is_usable: impl FnOnce(&mut Self::Of) -> bool) -> Option<Self::Of>;
-}
-
-impl<T> FilterUsable for Option<T> {
-    type Of = T;
-    fn filter_map_usable(self, is_usable: impl FnOnce(&mut T) -> bool) -> Option<T> {
-        let mut value = self?;
-        is_usable(&mut value).then_some(value)
     }
 }
