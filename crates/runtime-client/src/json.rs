@@ -4,14 +4,20 @@
 /// stand in an HTTP header as well.
 pub(crate) fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
-    for character in text.chars() {
+    let mut rest = text;
+    loop {
+        // Most of a text needs nothing, and is copied as a whole.
+        let plain = rest.bytes().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+        out.push_str(&rest[..plain]);
+        let mut characters = rest[plain..].chars();
+        let Some(character) = characters.next() else { break };
+        rest = characters.as_str();
         match character {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            ' '..='~' => out.push(character),
             _ => {
                 let mut units = [0; 2];
                 for unit in character.encode_utf16(&mut units) {
@@ -25,6 +31,10 @@ pub(crate) fn push_quoted(out: &mut String, text: &str) {
         }
     }
     out.push('"');
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
 /// `text` as a JSON string, quotes included, ASCII only.

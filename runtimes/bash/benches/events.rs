@@ -46,6 +46,12 @@ fn start(contender: &Contender, folder: &Path) -> (Running, Duration) {
         .env("AWS_LAMBDA_RUNTIME_API", server.endpoint())
         .env("LAMBDA_TASK_ROOT", folder)
         .env("_HANDLER", "function.handler")
+        // Some runtimes insist on these.
+        .env("AWS_LAMBDA_FUNCTION_NAME", "function")
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+        .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+        .env("AWS_LAMBDA_LOG_GROUP_NAME", "group")
+        .env("AWS_LAMBDA_LOG_STREAM_NAME", "stream")
         .env("LAMBFOLD_BASH_PERSIST", if contender.persist { "1" } else { "0" })
         .current_dir(folder)
         .stdin(Stdio::null())
