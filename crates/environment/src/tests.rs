@@ -3,7 +3,9 @@
 
 pub(crate) mod fixture;
 
+mod extensions;
 mod faults;
+mod freeze;
 mod init;
 mod invoke;
 mod random;

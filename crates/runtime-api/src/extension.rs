@@ -344,7 +344,7 @@ impl<P> Extensions<P> {
     /// `event/next`; `park` makes the waker when it must wait.
     ///
     /// # Errors
-    /// [`ExtensionRefusal::Unknown`] or [`ExtensionRefusal::Transition`].
+    /// [`ExtensionRefusal::UnknownToNext`] or [`ExtensionRefusal::Transition`].
     pub fn next(
         &mut self,
         id: Uuid,

@@ -337,6 +337,11 @@ pub(crate) struct Next {
 }
 
 impl Guest {
+    /// Another connection of the same process.
+    pub(crate) fn beside(other: &Guest) -> Self {
+        Guest { address: other.address, connection: None, output: None, pipe: None }
+    }
+
     pub(crate) async fn print(&mut self, text: &str) {
         if let Some(pipe) = &mut self.pipe {
             return pipe.write_all(text.as_bytes()).unwrap();
