@@ -393,6 +393,10 @@ fn handle(shared: &Arc<Shared>, message: FromSpawner, fds: Vec<OwnedFd>) {
                 done(Sandbox::new(Arc::clone(shared), made));
             }
         }
+        // No step looks for a process but the check that the spawner still lives.
+        FromSpawner::Failed { ticket, error } if error.errno == libc::ESRCH => {
+            fail(shared, ticket, |id| CreateError::SpawnerGone { id });
+        }
         FromSpawner::Failed { ticket, error } => {
             fail(shared, ticket, |id| CreateError::Step { id, source: error });
         }
