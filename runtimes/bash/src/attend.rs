@@ -9,7 +9,7 @@ use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, Response
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use crate::coprocess::Reports;
+use crate::coprocess::{Reports, does_anybody_wait};
 use crate::failure;
 use crate::output::{Late, Pipe};
 use crate::process::{LOOK_AGAIN_AFTER, Process};
@@ -109,6 +109,8 @@ struct Progress<'c> {
     end: Option<Failure>,
     /// What the shell said before it ended.
     detail: Option<Failure>,
+    /// A subshell that is gone, and may or may not have had the event.
+    unsure: Option<(u64, Failure)>,
     /// The first `lambda_error`.
     error: Option<FunctionError>,
     answer: Vec<u8>,
@@ -133,7 +135,7 @@ impl Attendance<'_> {
             let status = if woken.has_ended { self.process.status() } else { None };
             self.reports.wake();
             while let Some(report) = self.reports.next()? {
-                if let Some(content_type) = self.take_report(report, &mut progress)
+                if let Some(content_type) = self.take_report(report, &mut progress)?
                     && let Some(client) = client.take()
                 {
                     progress.stream = Some(client.stream(request_id, &content_type)?);
@@ -192,16 +194,38 @@ impl Attendance<'_> {
     }
 
     /// Takes in a report; gives the content type if it begins a stream.
-    fn take_report(&mut self, report: Report, progress: &mut Progress<'_>) -> Option<String> {
+    fn take_report(
+        &mut self,
+        report: Report,
+        progress: &mut Progress<'_>,
+    ) -> io::Result<Option<String>> {
         let of_this_event = report.event == self.number;
         match (report.message, &mut self.runner) {
             (Message::Gone(status), Runner::Shell { commands, ended_slot, .. }) => {
-                // The end of a subshell is this event's if it had taken the event, and did not say
-                // more about its end than that.
-                let is_known = report.slot <= **ended_slot;
-                if !is_known && commands.is_empty() && progress.end.is_none() {
+                if report.slot <= **ended_slot || progress.end.is_some() || !commands.is_empty() {
+                    // Known already, or it never took the event.
+                    return Ok(None);
+                }
+                let end = Failure { status, ..Failure::default() };
+                if progress.detail.is_some() {
                     **ended_slot = report.slot;
-                    progress.end = Some(Failure { status, ..Failure::default() });
+                    progress.end = Some(end);
+                } else {
+                    // It died without a word. If another one waits by now, it had the event; if
+                    // not, it was killed while it waited, and the other one has it.
+                    let question = does_anybody_wait(self.number);
+                    rustix::io::write(commands.writer(), question.as_bytes())
+                        .map_err(io::Error::from)?;
+                    progress.unsure = Some((report.slot, end));
+                }
+            }
+            (Message::Waiting(asked_in), Runner::Shell { ended_slot, .. })
+                if asked_in == self.number =>
+            {
+                if let Some((slot, end)) = progress.unsure.take_if(|(slot, _)| *slot < report.slot)
+                {
+                    **ended_slot = slot;
+                    progress.end.get_or_insert(end);
                 }
             }
             (Message::End(end), Runner::Shell { ended_slot, .. }) if of_this_event => {
@@ -213,10 +237,10 @@ impl Attendance<'_> {
                 let error = FunctionError::new(error_type, message).with_stack(stack);
                 progress.error.get_or_insert(error);
             }
-            (Message::Stream(content_type), _) if of_this_event => return Some(content_type),
+            (Message::Stream(content_type), _) if of_this_event => return Ok(Some(content_type)),
             _ => {}
         }
-        None
+        Ok(None)
     }
 
     fn take_output(&mut self, progress: &mut Progress<'_>, to_the_end: bool) -> io::Result<()> {

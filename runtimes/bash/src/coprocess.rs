@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use lambfold_runtime_client::{FunctionError, Invocation};
 use rustix::fs::MemfdFlags;
@@ -17,15 +18,27 @@ use rustix::fs::MemfdFlags;
 use crate::config::Config;
 use crate::failure;
 use crate::handler::Handler;
-use crate::output::Pipe;
+use crate::output::{Pipe, at};
 use crate::process::Process;
 use crate::report::{Failure, Message, Parser, Report};
 use crate::shell::{DRIVER, push_assignment};
 
-/// Event numbers have eight digits, and begin again.
-const MAX_NUMBER: u64 = 99_999_999;
+/// Event numbers have seven digits, and begin again.
+const MAX_NUMBER: u64 = 9_999_999;
 /// An event up to this size, in bytes, and without NULs, is read along with its context.
 const MAX_INLINE_BYTES: usize = 16 * 1024;
+
+/// What is written to ask whether anybody waits, while the event of a number is under way.
+pub(crate) fn does_anybody_wait(number: u64) -> String {
+    format!("?{number:07}")
+}
+
+/// Places for what shells open by number. A subshell whose main shell has died may live on for a
+/// while, and must not find what belongs to the next one under the numbers it knows.
+static PLACES: AtomicI32 = AtomicI32::new(0);
+const FIRST_PLACE: i32 = 64;
+const PLACES_OF_ONE: i32 = 8;
+const GENERATIONS: i32 = 100;
 
 /// Where handlers' shells report to.
 #[derive(Debug)]
@@ -36,8 +49,8 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub(crate) fn new() -> io::Result<Reports> {
-        Ok(Reports { pipe: Pipe::new()?, parser: Parser::default(), is_drained: false })
+    pub(crate) fn new(place: i32) -> io::Result<Reports> {
+        Ok(Reports { pipe: Pipe::new()?.at(place), parser: Parser::default(), is_drained: false })
     }
 
     /// Says that there is something to read.
@@ -109,9 +122,11 @@ impl Coprocess {
         let Handler::Function { file, function } = &config.handler else {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
         };
-        let reports = Reports::new()?;
-        let commands = Pipe::new()?;
-        let context = memory_file(&[])?;
+        let generation = PLACES.fetch_add(1, Ordering::Relaxed).rem_euclid(GENERATIONS);
+        let place = FIRST_PLACE + generation * PLACES_OF_ONE;
+        let reports = Reports::new(place)?;
+        let commands = Pipe::new()?.at(place);
+        let context = at(memory_file(&[])?, place);
         let mut text = Vec::with_capacity(DRIVER.len() + 1024);
         let fds = format!("/proc/{}/fd", std::process::id());
         push_assignment(&mut text, "__lambfold_fds", &fds);

@@ -106,6 +106,11 @@ __lambfold_watch() {
 __lambfold_take() {
     builtin local number IFS=
     builtin read -r -N 8 number <"$__lambfold_commands" || builtin return
+    while [[ $number == \?* ]]; do
+        # Does anybody wait?
+        __lambfold_report waiting "${number#?}"
+        builtin read -r -N 8 number <"$__lambfold_commands" || builtin return
+    done
     builtin mapfile -d '' -t __lambfold_event <"$__lambfold_context" || builtin return
     if [[ ${__lambfold_event[0]} != "$number" ]]; then
         # A number that nobody took in time belongs to an event that is over.

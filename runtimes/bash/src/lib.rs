@@ -13,7 +13,8 @@
 //!
 //! Bash finds every pipe and file by path, in `/proc/<pid of the bootstrap>/fd`, so that no handler
 //! and nothing that it leaves running holds one by accident. `driver.sh` is the other half of this
-//! crate; what the two say to each other is in [`report`] and [`coprocess`].
+//! crate; what the two say to each other is in `report.rs` and
+//! `coprocess.rs`.
 
 mod attend;
 mod config;

@@ -24,6 +24,11 @@ impl Pipe {
         Ok(Pipe { read, write })
     }
 
+    /// The same pipe, with a number not below `place`.
+    pub(crate) fn at(self, place: RawFd) -> Pipe {
+        Pipe { read: self.read, write: at(self.write, place) }
+    }
+
     /// The number under which others open it, for reading or writing, in this process's
     /// `/proc/<pid>/fd`.
     pub(crate) fn number(&self) -> RawFd {
@@ -50,6 +55,11 @@ impl Pipe {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         matches!(poll(&mut poll_fds, Some(&now)), Ok(0))
     }
+}
+
+/// The same file under the first free number from `place` on; where there is none, as it was.
+pub(crate) fn at(fd: OwnedFd, place: RawFd) -> OwnedFd {
+    rustix::io::fcntl_dupfd_cloexec(&fd, place).unwrap_or(fd)
 }
 
 fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {

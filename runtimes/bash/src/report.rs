@@ -31,6 +31,8 @@ pub(crate) enum Message {
     Detail(Failure),
     /// The subshell is gone; its exit status.
     Gone(i32),
+    /// A shell waits for an event; with the number of the event in which that was asked.
+    Waiting(u64),
     /// `lambda_error`.
     Fail { error_type: String, message: String, stack: Vec<Frame> },
     /// `lambda_stream`; the content type.
@@ -136,6 +138,7 @@ fn message(kind: &str, fields: Vec<String>) -> Option<Message> {
         "end" => Message::End(failure(fields)?),
         "detail" => Message::Detail(failure(fields)?),
         "gone" => Message::Gone(fields.next()?.parse().ok()?),
+        "waiting" => Message::Waiting(fields.next()?.parse().ok()?),
         "stream" => Message::Stream(fields.next()?),
         "fail" => Message::Fail {
             error_type: fields.next()?,

@@ -39,7 +39,12 @@ enum Kind {
 
 impl Script {
     pub(crate) fn new(path: &Path) -> io::Result<Script> {
-        Ok(Script { path: path.to_owned(), kind: kind(path)?, reports: Reports::new()?, number: 0 })
+        Ok(Script {
+            path: path.to_owned(),
+            kind: kind(path)?,
+            reports: Reports::new(0)?,
+            number: 0,
+        })
     }
 
     /// Starts the script for an event. What has to stay open until it ends comes with it.

@@ -1,6 +1,7 @@
+use std::process::Command;
 use std::time::Instant;
 
-use crate::harness::{function, setup, wait_until};
+use crate::harness::{SOON, function, setup, wait_until};
 
 #[test]
 fn what_is_left_running_holds_nothing_up() {
@@ -59,6 +60,40 @@ fn a_late_lambda_error_or_stream_is_nobodys() {
     for _ in 0..5 {
         assert_eq!(runtime.invoke("next"), "next\n");
     }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    list.unwrap_or_default().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn kill(pid: u32) {
+    // It may have ended by itself.
+    let kill = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
+    kill.unwrap();
+}
+
+#[test]
+fn shells_that_are_killed_while_nothing_happens_are_replaced() {
+    let mut runtime = function("handler() { echo \"$1\"; }").start();
+    for round in 0..60 {
+        assert_eq!(runtime.invoke(format!("{round}")), format!("{round}\n"));
+        assert!(runtime.server.wait_waiting(1, SOON));
+        let [main] = children(runtime.id())[..] else { panic!("one shell was expected") };
+        // Without the main shell: the last event's, which may be about to end, or the next one's,
+        // which waits.
+        let killed = if round % 10 == 0 { vec![main] } else { children(main) };
+        for pid in killed {
+            kill(pid);
+            // A process that is dying can still read, and take an event along.
+            wait_until("its end", || is_dead(pid));
+        }
+    }
+}
+
+fn is_dead(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.contains(") Z "))
 }
 
 #[test]
