@@ -145,6 +145,7 @@ async fn the_runtime_waits_for_every_registration_and_the_phase_for_every_extens
         let (launcher, version) = (Arc::clone(&lab.launcher), Arc::clone(&lab.version));
         tokio::spawn(async move { launcher.launch(version).await })
     };
+    lab.until(|| lab.world.is_created()).await;
     settle().await;
     assert_eq!(lab.world.processes(), 0, "one has not registered");
     go.send(1).unwrap();
@@ -296,13 +297,17 @@ async fn without_extensions_nobody_is_asked() {
 }
 
 /// Waits with time passing.
-async fn passing<T>(future: impl Future<Output = T>) -> T {
+async fn passing<T>(lab: &Lab, future: impl Future<Output = T>) -> T {
     tokio::pin!(future);
-    for _ in 0..200 {
+    let mut turns = 0;
+    while turns < 200 {
         tokio::select! {
             biased;
             result = &mut future => return result,
-            () = settle() => advance_ms(50).await,
+            () = settle() => if lab.world.is_created() {
+                turns += 1;
+                advance_ms(50).await;
+            }
         }
     }
     panic!("it never ended")
@@ -349,14 +354,14 @@ async fn each_way_of_an_extension_to_fail_has_its_result() {
         ("later", "Extension.Crash", "exit status 1", ""),
     ] {
         let lab = Lab::with_extensions(&[name], |_, guest| echo(guest), ends);
-        let environment = passing(lab.launch()).await;
+        let environment = passing(&lab, lab.launch()).await;
         let init = lab.world.log();
         if name != "later" {
             let end = format!("Phase: init\tStatus: error\tError Type: {error_type}\n");
             assert!(init.ends_with(&end), "{init}");
             assert!(init.contains(&format!("Name: {name}\tState: {state}\t")), "{init}");
         }
-        let finished = passing(begin(&environment, "").finish()).await;
+        let finished = passing(&lab, begin(&environment, "").finish()).await;
         // The runtime may have answered before the extension ended, and that answer stands.
         if name != "later" || finished.function_error {
             assert_eq!(finished.payload, error(error_type, finished.id, text), "{name}");
@@ -500,9 +505,9 @@ async fn telemetry_tells_every_phase_in_order() {
         },
         move |_, guest| subscriber(guest, Arc::clone(&told)),
     );
-    let environment = passing(lab.launch()).await;
+    let environment = passing(&lab, lab.launch()).await;
     let first = begin(&environment, "").finish().await;
-    let second = passing(begin(&environment, "die").finish()).await;
+    let second = passing(&lab, begin(&environment, "die").finish()).await;
     let lines = lines.lock().unwrap().clone();
     let records: Vec<Value> = lines.iter().map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<&str> = records.iter().map(|record| record["type"].as_str().unwrap()).collect();

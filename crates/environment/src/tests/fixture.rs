@@ -101,6 +101,11 @@ impl World {
     pub(crate) fn lose(&self) {
         self.events.lock().unwrap().as_ref().unwrap().push(Event::Gone);
     }
+    /// The launcher has asked for the sandbox: before that it merges layers, on a thread that
+    /// paused time knows nothing of.
+    pub(crate) fn is_created(&self) -> bool {
+        self.address.lock().unwrap().is_some()
+    }
     pub(crate) fn processes(&self) -> u32 {
         *self.processes.lock().unwrap()
     }

@@ -43,6 +43,93 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
+/// What an extension does, in the same way.
+#[derive(Debug, Clone, Copy)]
+enum ExtensionDeed {
+    Register,
+    Next,
+    /// Asks on another connection, too.
+    NextTwice,
+    InitError,
+    ExitError,
+    Subscribe,
+    Print,
+    Sleep(u64),
+    Exit(i32),
+    Hang,
+}
+
+fn extension_deed() -> impl Strategy<Value = ExtensionDeed> {
+    prop_oneof![
+        3 => Just(ExtensionDeed::Register),
+        12 => Just(ExtensionDeed::Next),
+        1 => Just(ExtensionDeed::NextTwice),
+        1 => Just(ExtensionDeed::InitError),
+        1 => Just(ExtensionDeed::ExitError),
+        2 => Just(ExtensionDeed::Subscribe),
+        2 => Just(ExtensionDeed::Print),
+        1 => (0u64..4_000).prop_map(ExtensionDeed::Sleep),
+        1 => (0..2).prop_map(ExtensionDeed::Exit),
+        1 => Just(ExtensionDeed::Hang),
+    ]
+}
+
+async fn extend(
+    name: String,
+    mut guest: Guest,
+    deeds: Arc<Mutex<VecDeque<ExtensionDeed>>>,
+) -> ExitStatus {
+    const API: &str = "/2020-01-01/extension";
+    let mut id = RANDOM_ID.to_owned();
+    // Most extensions begin well.
+    let mut first = Some(ExtensionDeed::Register);
+    loop {
+        let deed = first.take().or_else(|| deeds.lock().unwrap().pop_front());
+        let header = format!("Lambda-Extension-Identifier: {id}\r\n");
+        match deed {
+            Some(ExtensionDeed::Register) => {
+                let header = format!("Lambda-Extension-Name: {name}\r\n");
+                let body = br#"{"events":["INVOKE","SHUTDOWN"]}"#;
+                let path = format!("{API}/register");
+                if let Some((200, head, _)) = guest.call("POST", &path, &header, body).await {
+                    let name = "Lambda-Extension-Identifier: ";
+                    id = head.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+                }
+            }
+            Some(ExtensionDeed::Next) => {
+                drop(guest.call("GET", &format!("{API}/event/next"), &header, b"").await);
+            }
+            Some(ExtensionDeed::NextTwice) => {
+                let mut other = Guest::beside(&guest);
+                let path = format!("{API}/event/next");
+                tokio::select! {
+                    _ = other.call("GET", &path, &header, b"") => {}
+                    _ = guest.call("GET", &path, &header, b"") => {}
+                }
+            }
+            Some(deed @ (ExtensionDeed::InitError | ExtensionDeed::ExitError)) => {
+                let which = match deed {
+                    ExtensionDeed::InitError => "init",
+                    _ => "exit",
+                };
+                let header = header + "Lambda-Extension-Function-Error-Type: T\r\n";
+                drop(guest.call("POST", &format!("{API}/{which}/error"), &header, b"").await);
+            }
+            Some(ExtensionDeed::Subscribe) => {
+                // Nobody listens there.
+                let body = br#"{"schemaVersion":"2022-07-01","types":["platform"],"destination":{"protocol":"TCP","port":1}}"#;
+                drop(guest.call("PUT", "/2022-07-01/telemetry", &header, body).await);
+            }
+            Some(ExtensionDeed::Print) => guest.print("an extension\n").await,
+            Some(ExtensionDeed::Sleep(ms)) => {
+                tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+            }
+            Some(ExtensionDeed::Exit(code)) => return ExitStatus::Code(code),
+            Some(ExtensionDeed::Hang) | None => return std::future::pending().await,
+        }
+    }
+}
+
 /// What the platform does between invocations.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
@@ -113,12 +200,27 @@ async fn pass<T>(waited: oneshot::Receiver<T>) -> Option<T> {
 }
 
 /// Runs the turns and says how many invocations were finished.
-async fn play(deeds: Vec<Deed>, turns: Vec<Turn>) -> Result<(), TestCaseError> {
+async fn play(
+    deeds: Vec<Deed>,
+    extensions: Vec<Vec<ExtensionDeed>>,
+    turns: Vec<Turn>,
+) -> Result<(), TestCaseError> {
     let deeds = Arc::new(Mutex::new(VecDeque::from(deeds)));
-    let lab = Lab::new(move |_, guest| act(guest, Arc::clone(&deeds)));
+    let names = &["e0", "e1"][..extensions.len()];
+    let extensions: Vec<_> =
+        extensions.into_iter().map(|deeds| Arc::new(Mutex::new(VecDeque::from(deeds)))).collect();
+    let lab = Lab::with_extensions(
+        names,
+        move |_, guest| act(guest, Arc::clone(&deeds)),
+        move |name, guest| {
+            let index = usize::from(name == "e1");
+            extend(name, guest, Arc::clone(&extensions[index]))
+        },
+    );
     let (launched, launching) = oneshot::channel();
     let (launcher, version) = (Arc::clone(&lab.launcher), Arc::clone(&lab.version));
     tokio::spawn(async move { drop(launched.send(launcher.launch(version).await)) });
+    lab.until(|| lab.world.is_created()).await;
     let environment = pass(launching).await.expect("the launch never ended").unwrap();
     for turn in turns {
         let mut pending = begin(&environment, "e");
@@ -156,6 +258,17 @@ proptest! {
     ) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        runtime.unwrap().block_on(play(deeds, turns))?;
+        runtime.unwrap().block_on(play(deeds, Vec::new(), turns))?;
+    }
+
+    #[test]
+    fn extensions_change_nothing_of_that(
+        deeds in prop::collection::vec(deed(), 0..40),
+        extensions in prop::collection::vec(prop::collection::vec(extension_deed(), 0..40), 1..3),
+        turns in prop::collection::vec(turn(), 1..8),
+    ) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(play(deeds, extensions, turns))?;
     }
 }
