@@ -26,6 +26,8 @@ use tokio::sync::{oneshot, watch};
 
 /// MemorySize that buys one processor, MiB.
 const MIB_PER_CPU: u32 = 1769;
+/// Least budget of the init phase of a provisioned environment; a longer timeout is a longer one.
+const PROVISIONED_INIT: Duration = Duration::from_secs(130);
 /// Share of one processor, as cgroup v2 counts.
 const WEIGHT_PER_CPU: u32 = 100;
 
@@ -210,7 +212,7 @@ impl Launcher {
             env: variables::variables(&version, initialization, &log_stream),
             cwd: "/var/task".to_owned(),
         };
-        let init_limit = Duration::from_millis(limits::INIT_MS);
+        let init_limit = init_limit(&version, initialization);
         let generation = AtomicU64::new(0);
         let ctx = Context {
             extension_env: variables::extension_variables(&version, initialization, &log_stream),
@@ -272,6 +274,16 @@ impl Launcher {
     pub async fn drained(&self) {
         // It cannot close: the sender is here.
         let _ = self.leaving.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+/// Budget of the init phase: nobody waits for a provisioned environment.
+fn init_limit(version: &FunctionVersion, initialization: InitializationType) -> Duration {
+    match initialization {
+        InitializationType::OnDemand => Duration::from_millis(limits::INIT_MS),
+        InitializationType::ProvisionedConcurrency => {
+            PROVISIONED_INIT.max(Duration::from_secs(version.timeout_s.into()))
+        }
     }
 }
 

@@ -115,6 +115,28 @@ async fn a_timeout_is_told_whatever_the_runtime_said_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provisioned_environment_has_130_seconds_to_initialise() {
+    let lab = Lab::new(|number, guest| async move {
+        if number == 1 {
+            return std::future::pending().await;
+        }
+        echo(guest).await
+    });
+    let launching = {
+        let (launcher, version) = (Arc::clone(&lab.launcher), Arc::clone(&lab.version));
+        let reason = lambfold_types::InitializationType::ProvisionedConcurrency;
+        tokio::spawn(async move { launcher.launch_as(version, reason).await })
+    };
+    lab.until(|| lab.world.processes() == 1).await;
+    settle().await;
+    advance_ms(129_999).await;
+    settle().await;
+    assert!(!launching.is_finished(), "cut off early");
+    advance_ms(6).await;
+    assert!(!launching.await.unwrap().unwrap().is_initialized());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_init_phase_has_ten_seconds_and_the_retry_has_the_timeout() {
     let lab = Lab::new(|number, guest| async move {
         if number < 3 {
