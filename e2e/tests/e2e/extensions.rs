@@ -164,6 +164,7 @@ fn an_extension_sees_its_own_environment_and_no_more() {
 api=http://$AWS_LAMBDA_RUNTIME_API/2020-01-01/extension
 env | sed 's/^/ext env /'
 echo "ext in $PWD as $(id -un)"
+echo "ext host" $(getent hosts sandbox.localdomain)
 exec 3<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API/://}"
 printf 'POST /2020-01-01/extension/register HTTP/1.1\r\nHost: h\r\nLambda-Extension-Name: %s\r\nContent-Length: 13\r\n\r\n{"events":[]}' "${0##*/}" >&3
 while IFS=$'\r' read -r line _ && [[ -n $line ]]; do
@@ -182,6 +183,7 @@ cat <&3
         "ext env MINE=yes\n",
         "ext env AWS_LAMBDA_FUNCTION_NAME=f\n",
         "ext in / as sbx_user1051\n",
+        "ext host 127.0.0.1 sandbox.localdomain\n",
         r#"ext registered {"functionName":"f","functionVersion":"$LATEST","handler":"function.handler"}"#,
         "EXTENSION\tName: script\tState: Ready\tEvents: []\n",
     ] {
