@@ -19,7 +19,8 @@ toolchain:
 
 release: toolchain
 	@tools/setup build
-	cargo build --release --locked -p lambfold-cli
+	@tools/bootstraps
+	LAMBFOLD_BOOTSTRAPS=$(CURDIR)/target/bootstraps cargo build --release --locked -p lambfold-cli
 
 demo: release
 	@tools/setup demo
@@ -37,6 +38,7 @@ bench: release
 	@tools/bench
 
 examples: release
+	@tools/setup demo
 	@tools/examples target/release/lambfold target/examples
 
 soak:

@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Invoke(Invoke),
     /// Write a folder as a zip that is the same every time
     Package(Package),
-    /// Publish or import layers
+    /// Build, publish or import layers
     #[command(subcommand)]
     Layer(Layer),
     /// Print a function's logs
@@ -232,10 +232,48 @@ pub(crate) struct Package {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Layer {
+    /// Make a layer of a built-in runtime, which needs nothing of the system it runs in
+    ///
+    /// The programs come from this machine's packages, or with --from from another root file
+    /// system. The same zip runs here and on AWS, and the same input gives the same bytes. What is
+    /// in it, in which version and under which licence, stands in its CONTENTS.txt.
+    Build(LayerBuild),
     /// Publish a new version of a layer
     Publish(LayerPublish),
     /// Let this server answer to the ARN of somebody else's layer version
     Import(LayerImport),
+}
+
+/// A runtime that comes with lambfold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BuiltIn {
+    /// Handlers in bash
+    Bash,
+    /// Pages and functions in PHP
+    Php,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold layer build bash -o bash.zip
+  lambfold layer build bash --with jq,curl -o bash-tools.zip
+  lambfold layer build php -o php.zip
+  lambfold layer build php --from /srv/debian-13 -o php-84.zip")]
+pub(crate) struct LayerBuild {
+    /// The runtime
+    #[arg(value_name = "bash|php", hide_possible_values = true)]
+    pub(crate) runtime: BuiltIn,
+    /// More programs for the layer's bin folder, with the libraries that they need
+    #[arg(long, value_name = "PROG,...", value_delimiter = ',')]
+    pub(crate) with: Vec<String>,
+    /// Root file system to take programs from
+    #[arg(long, value_name = "ROOTFS", default_value = "/")]
+    pub(crate) from: PathBuf,
+    /// The zip to write
+    #[arg(short = 'o', long = "out", value_name = "FILE.zip")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
 }
 
 #[derive(Debug, Args)]

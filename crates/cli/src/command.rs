@@ -6,6 +6,7 @@ mod doctor;
 mod env;
 mod invoke;
 mod layer;
+mod layer_build;
 mod logs;
 mod package;
 mod shared;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Package(args) => package::run(&args),
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
         Command::Layer(Layer::Import(args)) => layer::import(&args),
+        Command::Layer(Layer::Build(args)) => layer_build::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -11,6 +11,7 @@ const COMMANDS: &[&[&str]] = &[
     &["invoke"],
     &["package"],
     &["layer"],
+    &["layer", "build"],
     &["layer", "publish"],
     &["layer", "import"],
     &["logs"],
