@@ -12,6 +12,8 @@ use lambfold_runtime_client::scripted::{Call, Event, Server};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const ROUNDS: usize = 5;
+/// Starts in a round, before the events.
+const STARTS: usize = 20;
 const KIB: usize = 1024;
 const SIZES: [usize; 5] = [16, KIB, 64 * KIB, 1024 * KIB, 6 * 1024 * KIB];
 /// The larger the events, the fewer.
@@ -108,10 +110,12 @@ fn main() {
     let mut times = vec![vec![Vec::new(); SIZES.len()]; contenders.len()];
     let mut starts = vec![Vec::new(); contenders.len()];
     for _ in 0..ROUNDS {
-        for (which, contender) in contenders.iter().enumerate() {
-            for _ in 0..4 {
+        for _ in 0..STARTS {
+            for (which, contender) in contenders.iter().enumerate() {
                 starts[which].push(start(contender, folder.path()).1);
             }
+        }
+        for (which, contender) in contenders.iter().enumerate() {
             let (running, took) = start(contender, folder.path());
             starts[which].push(took);
             measure(&running, 16, contender.events / 10 + 1, &mut Vec::new());

@@ -5,7 +5,7 @@
 #   __lambfold_fds        /proc/<bootstrap>/fd: pipes and files are opened by path and closed at
 #                         once, so that nothing a handler starts inherits one
 #   __lambfold_reports    messages to the bootstrap; __lambfold_commands: the number of an event
-#   __lambfold_context    the fields of the event with that number
+#   __lambfold_context    a file with the fields of the event of that number
 #
 # Builtins are called as such: a handler file may define functions of their names. (Not `exec`, whose
 # redirections `builtin` would undo.) As `builtin local` splits words, what it assigns is quoted.
@@ -285,15 +285,19 @@ if [[ $__lambfold_mode != script ]]; then
     builtin source "$__lambfold_file"
     # From here on the handler file's options hold for its functions only.
     { __lambfold_options=${-//[!aefuxv]/}; builtin set +aefuxv; } 2>/dev/null
-    # A trap of the handler file's is set for events only.
-    __lambfold_traps=$(builtin trap -p ERR)
-    if [[ $__lambfold_traps && $__lambfold_traps != *__lambfold_on_error* ]]; then
-        __lambfold_error_trap=$__lambfold_traps
+    # A trap of the handler file's is set for events only. (By way of a file, which needs no fork.)
+    {
+        builtin trap -p ERR
+        builtin printf '\0'
+        builtin trap -p EXIT
+    } >|"$__lambfold_context"
+    builtin mapfile -d '' -t __lambfold_event <"$__lambfold_context"
+    if [[ ${__lambfold_event[0]} && ${__lambfold_event[0]} != *__lambfold_on_error* ]]; then
+        __lambfold_error_trap=${__lambfold_event[0]}
         builtin trap - ERR
     fi
-    __lambfold_traps=$(builtin trap -p EXIT)
-    if [[ $__lambfold_traps && $__lambfold_traps != *__lambfold_on_exit* ]]; then
-        __lambfold_exit_trap=$__lambfold_traps
+    if [[ ${__lambfold_event[1]-} && ${__lambfold_event[1]} != *__lambfold_on_exit* ]]; then
+        __lambfold_exit_trap=${__lambfold_event[1]}
     else
         builtin trap - EXIT
     fi

@@ -6,9 +6,9 @@ use crate::harness::{SOON, function, setup, wait_until};
 #[test]
 fn what_is_left_running_holds_nothing_up() {
     for setup in [
-        function("handler() { sleep 600 & echo \"$1\"; }"),
-        function("handler() { sleep 600 & echo \"$1\"; }").persist(),
-        setup("s.sh").file("s.sh", "sleep 600 &\necho \"$1\"\n", 0o644),
+        function("handler() { sleep 30 & echo \"$1\"; }"),
+        function("handler() { sleep 30 & echo \"$1\"; }").persist(),
+        setup("s.sh").file("s.sh", "sleep 30 &\necho \"$1\"\n", 0o644),
     ] {
         let mut runtime = setup.start();
         let start = Instant::now();
