@@ -1,14 +1,15 @@
 //! Guests that want out. Each probe has a control run in which it gets through.
 
-use lambfold_sandbox::{ExitStatus, IdMode, Spec};
+use lambfold_sandbox::{ExitStatus, IdMode, Spec, is_root};
 
 use crate::Test;
-use crate::world::{Inside, World, bash, bind, outside, perl, spec};
+use crate::world::{Inside, World, bash, bind, outside, outside_as_root, perl, spec, wrapped};
 
 pub const TESTS: &[Test] = &[
     ("hostile::no_privilege_is_left", no_privilege_is_left),
     ("hostile::set_uid_programs_give_nothing", set_uid_programs_give_nothing),
     ("hostile::refused_system_calls", refused_system_calls),
+    ("hostile::refused_calls_of_administrators", refused_calls_of_administrators),
     ("hostile::missing_system_calls", missing_system_calls),
     ("hostile::ordinary_system_calls_work", ordinary_system_calls_work),
     ("hostile::pid_1_cannot_be_looked_into", pid_1_cannot_be_looked_into),
@@ -37,16 +38,54 @@ fn no_privilege_is_left() {
 }
 
 fn set_uid_programs_give_nothing() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
     let world = World::new();
     let task = world.folder("task", &[("id", "")]);
     std::fs::copy("/usr/bin/id", task.join("id")).unwrap();
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(task.join("id"), std::fs::Permissions::from_mode(0o6755)).unwrap();
+    open(&task.join("id"), 0o6755);
+    open(world.dir.path(), 0o755);
     let inside = world.create(Spec { binds: vec![bind(&task, "/var/task")], ..spec() });
-    assert_eq!(
-        inside.bash("stat -c %a /var/task/id; /var/task/id -u; /var/task/id -g").ok(),
-        "6755\n993\n990\n"
+    let ids = |program: &str| bash(&format!("stat -c %a {program}; {program} -u; {program} -g"));
+    assert_eq!(inside.run(ids("/var/task/id")).ok(), "6755\n993\n990\n");
+    let program = task.join("id").display().to_string();
+    let drop = ["--reuid", "993", "--regid", "990", "--clear-groups"];
+    match world.sandboxes.capabilities().ids {
+        IdMode::Own => {
+            let control = wrapped("/usr/bin/setpriv", &drop, &ids(&program)).ok();
+            assert_eq!(control, "6755\n0\n0\n");
+        }
+        IdMode::Two => {
+            let mut args = vec!["--user", "--map-root-user", "--map-auto", "/usr/bin/setpriv"];
+            args.extend(drop);
+            let control = wrapped("/usr/bin/unshare", &args, &ids(&program)).ok();
+            assert_eq!(control, "6755\n0\n0\n");
+        }
+        // There is no second user to become: the owner of the file is the guest itself.
+        IdMode::One => {
+            assert_eq!(inside.bash("stat -c %u /var/task/id").ok(), "993\n");
+            let own = std::fs::metadata("/proc/self").unwrap().uid();
+            assert_eq!(std::fs::metadata(&program).unwrap().uid(), own);
+        }
+    }
+    // A set-uid program of the host's root. It waits for a password, or has given up already: its
+    // ids are those that it got at its start until it is waited for.
+    let host = perl(
+        "pipe(my $hold, my $keep); my $child = fork; \
+         if (!$child) { open(STDIN, '<&', $hold); open(STDERR, '>', '/dev/null'); \
+         open(STDOUT, '>', '/dev/null'); exec '/usr/bin/su' } \
+         my $status; do { open(my $f, '<', qq(/proc/$child/status)) or die; local $/; $status = <$f> } \
+         until $status =~ /^Name:\\tsu$/m; kill 9, $child; \
+         my ($ids) = $status =~ /^Uid:\\t(.*)$/m; my @ids = split ' ', $ids; \
+         print qq($ids[0] became $ids[1]\\n)",
     );
+    assert_eq!(inside.run(host.clone()).ok(), "993 became 993\n");
+    let control =
+        if is_root() { wrapped("/usr/bin/setpriv", &drop, &host) } else { outside(&host) };
+    let control = control.ok();
+    assert!(control.ends_with(" became 0\n") && !control.starts_with("0 "), "{control}");
 }
 
 /// Makes a system call and says `ok` or its error number.
@@ -91,23 +130,107 @@ fn refused_system_calls() {
         let first = control.output.lines().next().unwrap_or("killed").to_owned();
         assert_ne!(first, "1", "call {number} ({arguments}) is refused outside too");
     }
-    // These need a capability anyway: outside, with one, the kernel looks at the arguments.
-    for number in [
-        libc::SYS_mount,
-        libc::SYS_move_mount,
-        libc::SYS_umount2,
-        libc::SYS_pivot_root,
-        libc::SYS_chroot,
-        libc::SYS_bpf,
-        libc::SYS_perf_event_open,
-        libc::SYS_userfaultfd,
-        libc::SYS_reboot,
-        libc::SYS_kexec_load,
-        libc::SYS_init_module,
-        libc::SYS_sethostname,
-        libc::SYS_syslog,
-    ] {
-        assert_eq!(answer(&inside, number, "0, 0, 0, 0, 0"), "1", "call {number}");
+}
+
+/// A kernel setting; 0 where there is none.
+fn setting(path: &str) -> i64 {
+    std::fs::read_to_string(path).map_or(0, |text| text.trim().parse().unwrap())
+}
+
+fn refused_calls_of_administrators() {
+    const DONE: &str = "ok";
+    const REFUSED: &str = "1"; // EPERM
+    const NOT_BUILT: &str = "38"; // ENOSYS
+    // Of calls that would harm the host, the control run has an argument that the kernel looks at
+    // only after it has let the caller through.
+    const WRONG_ARGUMENT: &str = "22"; // EINVAL
+    const NO_MODULE: &str = "8"; // ENOEXEC
+    let world = World::new();
+    let inside = world.sandbox();
+    // Perl passes no literal to a system call, which might write to it.
+    let say = "sub say { print $_[0] == -1 ? 0 + $! : 'ok', qq(\\n) } \
+               my ($none, $tmpfs, $tmp, $here, $other) = ('', qw(tmpfs /tmp . other)); ";
+    let tmpfs = format!("syscall({}, $none, $tmp, $tmpfs, 0, 0)", libc::SYS_mount);
+    let clone = format!("syscall({}, -100, $tmp, 1)", libc::SYS_open_tree);
+    // A kernel may be built without these; a file tells.
+    let bpf = "/proc/sys/kernel/unprivileged_bpf_disabled";
+    let perf = "/proc/sys/kernel/perf_event_paranoid";
+    let faults = "/proc/sys/vm/unprivileged_userfaultfd";
+    let (kexec, modules) = ("/sys/kernel/kexec_loaded", "/proc/modules");
+    // Some the kernel refuses to roots of user namespaces: it asks for the host's root.
+    let host_root = |granted: bool, answer| if granted { answer } else { REFUSED };
+    let probes: &[(i64, String, Option<&str>, &str)] = &[
+        (libc::SYS_mount, format!("say({tmpfs})"), None, DONE),
+        (
+            libc::SYS_move_mount,
+            format!("{tmpfs}; my $tree = {clone}; say(syscall(NR, $tree, $none, -100, $tmp, 4))"),
+            None,
+            DONE,
+        ),
+        (libc::SYS_umount2, format!("{tmpfs}; say(syscall(NR, $tmp, 0))"), None, DONE),
+        (
+            libc::SYS_pivot_root,
+            format!("{tmpfs}; chdir $tmp; say(syscall(NR, $here, $here))"),
+            None,
+            DONE,
+        ),
+        (libc::SYS_chroot, "say(syscall(NR, $tmp))".to_owned(), None, DONE),
+        (
+            // An array of one element.
+            libc::SYS_bpf,
+            "my $map = pack('L4', 2, 4, 4, 1) . chr(0) x 56; say(syscall(NR, 0, $map, 72))".into(),
+            Some(bpf),
+            host_root(is_root() || setting(bpf) == 0, DONE),
+        ),
+        (
+            // The software clock of the caller, neither of the kernel nor of a hypervisor.
+            libc::SYS_perf_event_open,
+            "my $event = pack('LLQ5', 1, 112, 0, 0, 0, 0, 3 << 5) . chr(0) x 64; \
+             say(syscall(NR, $event, 0, -1, -1, 0))"
+                .into(),
+            Some(perf),
+            // Debian's and Ubuntu's kernels know a third level, with EACCES.
+            if is_root() || setting(perf) <= 2 { DONE } else { "13" },
+        ),
+        (
+            // Faults of user mode only, which every user may handle.
+            libc::SYS_userfaultfd,
+            "say(syscall(NR, 1))".to_owned(),
+            Some(faults),
+            DONE,
+        ),
+        (libc::SYS_reboot, "say(syscall(NR, 0, 0, 0, 0))".to_owned(), None, WRONG_ARGUMENT),
+        (
+            libc::SYS_kexec_load,
+            "say(syscall(NR, 0, 0, 0, 0xffff))".to_owned(),
+            Some(kexec),
+            host_root(
+                is_root() && setting("/proc/sys/kernel/kexec_load_disabled") == 0,
+                WRONG_ARGUMENT,
+            ),
+        ),
+        (
+            libc::SYS_init_module,
+            "say(syscall(NR, 0, 0, $none))".to_owned(),
+            Some(modules),
+            host_root(is_root() && setting("/proc/sys/kernel/modules_disabled") == 0, NO_MODULE),
+        ),
+        (libc::SYS_sethostname, "say(syscall(NR, $other, 5))".to_owned(), None, DONE),
+        (
+            // The size of the log.
+            libc::SYS_syslog,
+            "say(syscall(NR, 10, 0, 0))".to_owned(),
+            None,
+            host_root(is_root() || setting("/proc/sys/kernel/dmesg_restrict") == 0, DONE),
+        ),
+    ];
+    for (number, script, tells, expected) in probes {
+        let probe = perl(&format!("{say}{}", script.replace("NR", &number.to_string())));
+        assert_eq!(inside.run(probe.clone()).ok(), format!("{REFUSED}\n"), "call {number}");
+        let there = tells.is_none_or(|file| std::path::Path::new(file).exists());
+        let expected = if there { expected } else { NOT_BUILT };
+        let control = outside_as_root(&[], &probe).ok();
+        assert_eq!(control, format!("{expected}\n"), "call {number} outside");
     }
 }
 
@@ -189,34 +312,66 @@ fn sandboxes_do_not_see_each_other() {
 fn device_nodes_cannot_be_made() {
     let world = World::new();
     let inside = world.sandbox();
-    let ran =
-        inside.bash("mknod /tmp/sda b 8 0 || echo refused; mkfifo /tmp/pipe && echo pipe").ok();
-    assert!(ran.ends_with("refused\npipe\n"), "{ran}");
+    let make = |folder: &str| {
+        bash(&format!(
+            "cd {folder}; mknod node b 8 0 2>/dev/null && echo node || echo refused; \
+             mkfifo pipe && echo pipe"
+        ))
+    };
+    assert_eq!(inside.run(make("/tmp")).ok(), "refused\npipe\n");
+    let control = outside_as_root(&[], &make(&world.dir.path().display().to_string())).ok();
+    // Block devices are for the host's root alone, also without any wall of ours.
+    assert_eq!(control, if is_root() { "node\npipe\n" } else { "refused\npipe\n" });
 }
 
 fn kernel_settings_cannot_be_written() {
+    const OF_HOST: [&str; 2] = ["/proc/sys/kernel/core_pattern", "/proc/sys/vm/swappiness"];
+    const OF_NETWORK: &str = "/proc/sys/net/ipv4/ip_forward";
     let world = World::new();
     let inside = world.sandbox();
-    let ran = inside.bash(
-        "for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches \
-         /proc/sys/net/ipv4/ip_forward /proc/self/uid_map /proc/self/setgroups; do \
-         [ -e $f ] || echo missing $f; (: >> $f) 2>/dev/null && echo x 2>/dev/null >> $f && echo wrote $f; \
-         done; cat /proc/kcore 2>/dev/null | head -c1; true",
-    );
-    assert_eq!(ran.ok(), "");
+    // What is there is written again: the control run changes nothing.
+    let settings = bash(&format!(
+        "for f in {} {OF_NETWORK}; do [ -e $f ] || echo missing $f; value=$(cat $f); \
+         (printf %s \"$value\" > $f) 2>/dev/null && echo wrote $f; done; \
+         (head -c4 /proc/kcore | grep -aq ELF) 2>/dev/null && echo read /proc/kcore; true",
+        OF_HOST.join(" ")
+    ));
+    assert_eq!(inside.run(settings.clone()).ok(), "");
+    let control = outside_as_root(&["--net"], &settings).ok();
+    let mut expected = String::new();
+    // Of all settings, the root of a user namespace may write those of its own network only, and
+    // not every kernel shows its memory.
+    if is_root() {
+        OF_HOST.iter().for_each(|file| expected.push_str(&format!("wrote {file}\n")));
+    }
+    expected.push_str(&format!("wrote {OF_NETWORK}\n"));
+    if is_root() && std::path::Path::new("/proc/kcore").exists() {
+        expected.push_str("read /proc/kcore\n");
+    }
+    assert_eq!(control, expected);
+
+    let identity = perl(&format!(
+        "my $id = $>; syscall({}, {}); \
+         for (['setgroups', 'deny'], ['uid_map', qq(0 $id 1\\n)]) {{ \
+         open(my $f, '>', qq(/proc/self/$$_[0])) or next; \
+         print qq(wrote $$_[0]\\n) if syswrite($f, $$_[1]) }}",
+        libc::SYS_unshare,
+        libc::CLONE_NEWUSER,
+    ));
+    assert_eq!(inside.run(identity.clone()).ok(), "");
+    assert_eq!(outside(&identity).ok(), "wrote setgroups\nwrote uid_map\n");
 }
 
 fn raw_sockets_are_refused() {
     let world = World::new();
     let inside = world.sandbox();
     let (inet, packet) = (libc::AF_INET, libc::AF_PACKET);
-    assert_eq!(answer(&inside, libc::SYS_socket, &format!("{inet}, 3, 1")), "1");
-    assert_eq!(answer(&inside, libc::SYS_socket, &format!("{packet}, 3, 0")), "1");
-    assert_eq!(answer(&inside, libc::SYS_socket, &format!("{inet}, 2, 0")), "ok");
-    if lambfold_sandbox::is_root() {
-        let control = outside(&call(libc::SYS_socket, &format!("{packet}, 3, 0")));
-        assert_eq!(control.output.trim(), "ok");
+    for arguments in [format!("{inet}, 3, 1"), format!("{packet}, 3, 0")] {
+        assert_eq!(answer(&inside, libc::SYS_socket, &arguments), "1", "socket {arguments}");
+        let control = outside_as_root(&["--net"], &call(libc::SYS_socket, &arguments)).ok();
+        assert_eq!(control, "ok\n", "socket {arguments} outside");
     }
+    assert_eq!(answer(&inside, libc::SYS_socket, &format!("{inet}, 2, 0")), "ok");
 }
 
 fn links_in_code_lead_nowhere() {
@@ -229,6 +384,8 @@ fn links_in_code_lead_nowhere() {
     let inside = world.create(Spec { binds: vec![bind(&task, "/var/task")], ..spec() });
     let ran = inside.bash("cat absolute relative etc 2>/dev/null").output;
     assert_eq!(ran, "");
-    let control = bash(&format!("cat {}/absolute", task.display()));
-    assert_eq!(outside(&control).ok(), "secret\n");
+    let control = bash(&format!("cd {}; cat absolute relative", task.display()));
+    assert_eq!(outside(&control).ok(), "secret\nsecret\n");
+    let control = bash(&format!("cmp {}/etc /etc/hostname", task.display()));
+    assert_eq!(outside(&control).ok(), "");
 }

@@ -3,7 +3,7 @@
 use lambfold_sandbox::{Command, IdMode, Rootfs, ShellView, Spec, Step, StepOutcome, TmpMode};
 
 use crate::Test;
-use crate::world::{World, bash, bind, config, spec};
+use crate::world::{World, bash, bind, config, outside, spec};
 
 pub const TESTS: &[Test] = &[
     ("view::the_user_is_that_of_the_configuration", the_user),
@@ -70,18 +70,29 @@ fn sh_is_bash_and_dash_stays_dash() {
 }
 
 fn nothing_but_tmp_can_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+    const FOLDERS: &str = "/ /etc /usr /usr/bin /var /var/task /opt /dev /run /home /proc";
+    let script = |root: &str| {
+        bash(&format!(
+            "for d in {FOLDERS}; do (echo x > {root}$d/probe) 2>/dev/null && echo wrote $d; done; \
+             (echo x >> {root}/var/task/file) 2>/dev/null && echo appended; \
+             chmod 777 {root}/var/task/file 2>/dev/null && echo changed; \
+             rm -f {root}/var/task/file 2>/dev/null && echo removed; true"
+        ))
+    };
     let world = World::new();
-    let task = world.folder("task", &[("file", "x")]);
+    // Open to everybody, so that it is not the owner that keeps the guest out.
+    let task = world.folder("root/var/task", &[("file", "x")]);
+    for (path, mode) in [(task.clone(), 0o777), (task.join("file"), 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
     let binds = vec![bind(&task, "/var/task"), bind(&task, "/opt")];
     let inside = world.create(Spec { binds, ..spec() });
-    let script = "for d in / /etc /usr /usr/bin /var /var/task /opt /dev /run /home /proc; do \
-                  (echo x > $d/probe) 2>/dev/null && echo wrote $d; done; \
-                  (echo x >> /var/task/file) 2>/dev/null && echo appended; \
-                  chmod 777 /var/task/file 2>/dev/null && echo changed; \
-                  rm -f /var/task/file 2>/dev/null && echo removed; \
-                  echo x > /tmp/file && cat /tmp/file && echo x > /dev/null; stat -c %a /tmp; \
-                  grep -E ' (/var/task|/opt|/usr|/tmp) ' /proc/self/mounts | cut -d' ' -f2,4";
-    let ran = inside.bash(script).ok();
+    assert_eq!(inside.run(script("")).ok(), "");
+    let script_of_tmp = "echo x > /tmp/file && cat /tmp/file && echo x > /dev/null; \
+                         stat -c %a /tmp; \
+                         grep -E ' (/var/task|/opt|/usr|/tmp) ' /proc/self/mounts | cut -d' ' -f2,4";
+    let ran = inside.bash(script_of_tmp).ok();
     let mut lines = ran.lines();
     assert_eq!((lines.next(), lines.next()), (Some("x"), Some("1777")), "{ran}");
     for line in lines {
@@ -92,8 +103,15 @@ fn nothing_but_tmp_can_be_written() {
             assert!(options.contains(&option), "{target} lacks {option}: {options:?}");
         }
     }
-    // Control: the same folder outside.
-    std::fs::write(task.join("probe"), "x").unwrap();
+    // Control: the same script on the same folder of code, the others being the writer's own.
+    let mut expected = String::new();
+    for folder in FOLDERS.split(' ') {
+        world.folder(&format!("root{folder}"), &[]);
+        expected.push_str(&format!("wrote {folder}\n"));
+    }
+    expected.push_str("appended\nchanged\nremoved\n");
+    let root = world.dir.path().join("root").display().to_string();
+    assert_eq!(outside(&script(&root)).ok(), expected);
 }
 
 fn the_host_is_not_seen() {

@@ -237,6 +237,26 @@ pub fn outside(command: &Command) -> Ran {
     Ran { status, output }
 }
 
+/// As [`outside`], by the root of namespaces of its own (not of a network of its own, unless
+/// `more` says so): the control run of what ordinary users may not do either. Root stays the host's
+/// root in it; an ordinary user is root of a user namespace, which the kernel trusts with less.
+pub fn outside_as_root(more: &[&str], command: &Command) -> Ran {
+    let mut args = vec!["--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"];
+    if !lambfold_sandbox::is_root() {
+        args.extend(["--user", "--map-root-user"]);
+    }
+    args.extend(more);
+    args.push("--");
+    wrapped("/usr/bin/unshare", &args, command)
+}
+
+/// As [`outside`], started by another program.
+pub fn wrapped(program: &str, args: &[&str], command: &Command) -> Ran {
+    let args = args.iter().map(|a| (*a).to_owned());
+    let args = args.chain([command.programs[0].clone()]).chain(command.args.clone()).collect();
+    outside(&Command { programs: vec![program.to_owned()], args, ..bash("") })
+}
+
 /// Waits until `condition` holds.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
