@@ -102,7 +102,7 @@ struct State {
     waiting: usize,
     connections: usize,
     answer_with: VecDeque<(u16, String)>,
-    drop_after_next: bool,
+    drop_after_post: bool,
 }
 
 #[derive(Default)]
@@ -213,9 +213,9 @@ impl Server {
         self.shared.change(|state| state.answer_with.push_back((status, body.to_owned())));
     }
 
-    /// Closes the connection after the next event or post has been answered, without saying so.
+    /// Closes the connection after the next post has been answered, without saying so.
     pub fn drop_connection_once(&self) {
-        self.shared.change(|state| state.drop_after_next = true);
+        self.shared.change(|state| state.drop_after_post = true);
     }
 }
 
@@ -249,7 +249,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         } else {
             writer.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
         }
-        if std::mem::take(&mut shared.lock().drop_after_next) {
+        if method == "POST" && std::mem::take(&mut shared.lock().drop_after_post) {
             return Ok(());
         }
     }
