@@ -12,7 +12,7 @@
 //!
 //! Both PHPs live on between events; one that ends (exit() in a callable, a fatal error, a crash,
 //! the clock) has its event answered and is replaced before the next. `driver.php` is the other
-//! half of [`function`].
+//! half of `function`.
 
 mod answer;
 mod config;
