@@ -9,6 +9,8 @@ mod e2e {
     mod labs;
     mod limits;
     mod parallel;
+    mod php;
     mod results;
     mod tutorial;
+    mod user;
 }

@@ -1,0 +1,184 @@
+//! Lab 3 and the layers of the built-in runtimes: the same zips on this machine, in a Debian 12
+//! without PHP, and in a root file system in which there is nothing at all.
+
+use super::harness::{Api, example, lambfold, root, server};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lambfold_testkit::{ServerOptions, TempServer};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn build(runtime: &str, more: &[&str], to: &Path) -> PathBuf {
+    let file = to.join(format!("{runtime}.zip"));
+    let mut command = Command::new(lambfold());
+    command.args(["layer", "build", runtime, "-o"]).arg(&file).args(more);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    file
+}
+
+fn publish(api: &Api, name: &str, zip: &Path) -> String {
+    let zip = STANDARD.encode(std::fs::read(zip).unwrap());
+    let path = format!("/2018-10-31/layers/{name}/versions");
+    let reply = api.call("POST", &path, &json!({"Content": {"ZipFile": zip}}));
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    reply.json()["LayerVersionArn"].as_str().unwrap().to_owned()
+}
+
+/// A function with one file and the layer; `more` overrides members of the request.
+fn function(api: &Api, name: &str, layer: &str, file: (&str, &str), more: Value) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(file.0), file.1).unwrap();
+    let handler = file.0.replace("function.sh", "function.handler");
+    let mut request = json!({"Handler": handler, "Layers": [layer], "Timeout": 20});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        request[key] = value.clone();
+    }
+    api.create_from(name, folder.path(), request);
+}
+
+/// An event as API Gateway sends it.
+fn get(path: &str) -> Value {
+    json!({
+        "resource": "/{proxy+}", "path": path, "httpMethod": "GET",
+        "headers": {"Host": "id.execute-api.us-east-1.amazonaws.com"},
+        "multiValueHeaders": {"Host": ["id.execute-api.us-east-1.amazonaws.com"]},
+        "queryStringParameters": {"name": "Ada"},
+        "multiValueQueryStringParameters": {"name": ["Ada"]},
+        "pathParameters": {"proxy": path}, "stageVariables": null,
+        "requestContext": {"stage": "prod", "path": format!("/prod{path}"), "httpMethod": "GET",
+            "identity": {"sourceIp": "203.0.113.9"}},
+        "body": null, "isBase64Encoded": false})
+}
+
+fn page(api: &Api, name: &str, event: &Value) -> (u64, String) {
+    let reply = api.invoke(name, event);
+    assert_eq!(reply.header("x-amz-function-error"), None, "{}", reply.text());
+    let answer = reply.json();
+    (answer["statusCode"].as_u64().unwrap(), answer["body"].as_str().unwrap().to_owned())
+}
+
+fn error(api: &Api, name: &str, event: &Value) -> Value {
+    let reply = api.invoke(name, event);
+    assert_eq!(reply.header("x-amz-function-error"), Some("Unhandled"), "{}", reply.text());
+    reply.json()
+}
+
+#[test]
+fn lab_3_a_page_from_a_layer() {
+    let work = tempfile::tempdir().unwrap();
+    let zip = build("php", &[], work.path());
+    let again = tempfile::tempdir().unwrap();
+    let same = std::fs::read(build("php", &[], again.path())).unwrap();
+    assert!(std::fs::read(&zip).unwrap() == same, "the same input gives other bytes");
+
+    let server = server();
+    let api = Api::new(server.url());
+    let layer = publish(&api, "php", &zip);
+    let code = STANDARD.encode(std::fs::read(example("php-hello", work.path())).unwrap());
+    let created = api.call(
+        "POST",
+        "/2015-03-31/functions",
+        &json!({
+            "FunctionName": "lab3", "Runtime": "provided.al2023", "Handler": "index.php",
+            "Role": "arn:aws:iam::000000000000:role/any", "Layers": [layer],
+            "Code": {"ZipFile": code}}),
+    );
+    assert_eq!(created.status, 201, "{}", created.text());
+    for path in ["/hello/world", "/", "/a%20b"] {
+        assert_eq!(page(&api, "lab3", &get(path)), (200, format!("{path}?name=Ada")));
+    }
+    let reply = api.invoke_tail("lab3", &get("/again"));
+    assert!(!reply.log().contains("Init Duration"), "it did not live on: {}", reply.log());
+    ends(&api, &layer);
+}
+
+const ENDS: &str = r#"<?php
+switch ($_SERVER['DOCUMENT_URI'] === '/index.php' ? strtok($_SERVER['REQUEST_URI'], '?') : '') {
+    case '/fatal': undefined_function(); break;
+    case '/kill': posix_kill(getmypid(), SIGKILL); break;
+    case '/sleep': sleep(60); break;
+    case '/memory': ini_set('memory_limit', '-1'); $all = []; while (true) { $all[] = str_repeat('x', 1 << 20); } break;
+    case '/limit': $all = []; while (true) { $all[] = str_repeat('x', 1 << 20); } break;
+    default: echo getenv('AWS_LAMBDA_FUNCTION_NAME'), ' ', posix_getuid() !== 0 ? 'not root' : 'root';
+}
+"#;
+
+/// However a page ends, the next is fine.
+fn ends(api: &Api, layer: &str) {
+    let more = json!({"Timeout": 3, "MemorySize": 128});
+    function(api, "ends", layer, ("index.php", ENDS), more);
+    let fine = || assert_eq!(page(api, "ends", &get("/")), (200, "ends not root".to_owned()));
+    fine();
+    assert_eq!(page(api, "ends", &get("/fatal")), (500, String::new()));
+    fine();
+    assert_eq!(page(api, "ends", &get("/limit")), (500, String::new()));
+    fine();
+    assert_eq!(error(api, "ends", &get("/kill"))["errorType"], "Function.WorkerDied");
+    fine();
+    assert_eq!(error(api, "ends", &get("/sleep"))["errorType"], "Function.Timeout");
+    fine();
+    // Without a limit of PHP's own it is the system that ends PHP.
+    let ended = error(api, "ends", &get("/memory"));
+    let error_type = ended["errorType"].as_str().unwrap();
+    assert!(["Runtime.OutOfMemory", "Function.WorkerDied"].contains(&error_type), "{ended}");
+    fine();
+}
+
+const CALLABLE: &str = r#"<?php
+return function ($event, $context) {
+    date_default_timezone_set('Europe/Berlin');
+    return [
+        'event' => $event, 'zone' => date('e'), 'id' => $context->awsRequestId,
+        'latin' => iconv('ISO-8859-1', 'UTF-8', "\xe9"), 'hash' => hash('sha256', 'x'),
+        'extensions' => extension_loaded('ctype') && extension_loaded('Zend OPcache'),
+        'php' => is_dir('/etc/php'), 'maps' => array_values(array_filter(array_unique(array_map(
+            fn ($line) => trim(substr($line, 73)), file('/proc/self/maps'))),
+            fn ($path) => str_starts_with($path, '/') && !str_starts_with($path, '/opt/')
+                && str_contains($path, '.so'))),
+    ];
+};
+"#;
+
+fn layers_work(api: &Api, layers: &[String; 2], what: &str) {
+    let [php, bash] = layers;
+    function(api, "page", php, ("index.php", "<?php echo $_SERVER['REQUEST_URI'];"), json!({}));
+    assert_eq!(page(api, "page", &get("/x")), (200, "/x?name=Ada".to_owned()), "{what}");
+    function(api, "callable", php, ("index.php", CALLABLE), json!({}));
+    let reply = api.invoke_tail("callable", &json!({"n": 1}));
+    let answer = reply.json();
+    let seen = [&answer["event"]["n"], &answer["zone"], &answer["latin"], &answer["extensions"]];
+    let expected = [&json!(1), &json!("Europe/Berlin"), &json!("é"), &json!(true)];
+    assert_eq!(seen, expected, "{what}: {answer} {}", reply.log());
+    // Not one library of the system.
+    assert_eq!(answer["maps"], json!([]), "{what}");
+
+    let text = "handler() { jq -c '{a, bash: $v}' --arg v \"${BASH_VERSION%%.*}\"; }";
+    function(api, "shell", bash, ("function.sh", text), json!({}));
+    let reply = api.invoke_tail("shell", &json!({"a": [1, 2]}));
+    let answer = reply.json();
+    assert_eq!(answer["a"], json!([1, 2]), "{what}: {answer} {}", reply.log());
+}
+
+#[test]
+fn the_same_zips_run_with_and_without_php_around() {
+    let work = tempfile::tempdir().unwrap();
+    let zips = [build("php", &[], work.path()), build("bash", &["--with", "jq"], work.path())];
+    let debian = root().join("target/rootfs/debian-12");
+    assert!(debian.join("etc").exists(), "{} is missing: run tools/setup test", debian.display());
+    assert!(!debian.join("usr/bin/php").exists() && !debian.join("usr/bin/jq").exists());
+    let nothing = tempfile::tempdir().unwrap();
+    for (what, rootfs) in
+        [("host", None), ("Debian", Some(&*debian)), ("nothing", Some(nothing.path()))]
+    {
+        let mut options = ServerOptions::new(lambfold());
+        if let Some(rootfs) = rootfs {
+            options = options.arg("--rootfs").arg(rootfs.to_str().unwrap());
+        }
+        let server = TempServer::start(&options).unwrap();
+        let api = Api::new(server.url());
+        let layers = [publish(&api, "php", &zips[0]), publish(&api, "bash", &zips[1])];
+        layers_work(&api, &layers, what);
+    }
+}
