@@ -4,28 +4,46 @@
 use super::harness::{Api, lambfold, wait_until};
 use serde_json::json;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A server whose every process is told from all others by the path of its program.
-struct Server {
+pub(super) struct Server {
     child: Child,
-    endpoint: String,
+    pub(super) endpoint: String,
 }
 
-struct Place {
+/// A folder for a copy of the program and its data.
+pub(super) struct Place {
     folder: tempfile::TempDir,
     program: PathBuf,
+    /// User and group that run it, when not those of the test.
+    user: Option<(u32, u32)>,
 }
 
 impl Place {
     fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// Where that user may read the program and owns the data.
+    pub(super) fn of(user: Option<(u32, u32)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("lambfold");
         std::fs::copy(lambfold(), &program).unwrap();
-        Self { folder, program }
+        let place = Self { folder, program, user };
+        if let Some((user, group)) = user {
+            let open = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(place.folder.path(), open.clone()).unwrap();
+            std::fs::set_permissions(&place.program, open).unwrap();
+            std::fs::create_dir(place.data()).unwrap();
+            std::os::unix::fs::chown(place.data(), Some(user), Some(group)).unwrap();
+        }
+        place
     }
 
     fn data(&self) -> PathBuf {
@@ -36,10 +54,18 @@ impl Place {
         let mut command = Command::new(&self.program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
         command.stderr(Stdio::piped());
+        if let Some((user, group)) = self.user {
+            // Nothing of root's environment; the supplementary groups go with the user.
+            command.uid(user).gid(group).current_dir(self.data());
+            command
+                .env_clear()
+                .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+                .env("HOME", self.data());
+        }
         command
     }
 
-    fn start(&self) -> Server {
+    pub(super) fn start(&self) -> Server {
         let mut child = self.command().spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
@@ -85,14 +111,18 @@ impl Place {
 }
 
 impl Server {
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// As an operator does: SIGTERM, and it ends by itself.
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         assert!(self.child.wait().unwrap().success());
     }
 
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
