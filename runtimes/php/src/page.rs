@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, ResponseStream};
@@ -142,7 +143,12 @@ impl Page {
         let ended = self.exchange(&bytes, stop_at, &mut reply);
         let failure = match ended {
             Err(Failed::Client(error)) => return Err(error),
-            Ok(End::Done((), _)) if reply.head.is_some() => return reply.finish(event.format),
+            Ok(End::Done((), _)) if reply.head.is_some() => {
+                if reply.is_bare() && event.method != "HEAD" {
+                    hint(config);
+                }
+                return reply.finish(event.format);
+            }
             Ok(End::Done((), _)) => wrong_answer(&HeadError::Cut),
             Ok(End::Died(how)) => FunctionError::new(
                 "Function.WorkerDied",
@@ -189,6 +195,21 @@ impl Page {
         let ended = converse(process, stream, bytes, stop_at, read);
         *is_clean = matches!(ended, Ok(End::Done((), true)));
         ended
+    }
+}
+
+/// Says once what an empty page may mean.
+fn hint(config: &Config) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let text = std::fs::read_to_string(&config.file).unwrap_or_default();
+    let callables = ["return function", "return static f", "return fn", "return new "];
+    let has_callable = callables.iter().any(|callable| text.contains(callable));
+    if has_callable && !SAID.swap(true, Ordering::Relaxed) {
+        log::line(&format!(
+            "the page is empty: HTTP events run {} as a web server would. If what it returns should \
+             be called with them, set LAMBFOLD_PHP_MODE=function",
+            config.name
+        ));
     }
 }
 
@@ -277,6 +298,12 @@ impl<'c> Reply<'c> {
             Some((head, body)) => self.begin(head, &body).map_err(Failed::Client),
             None => Ok(()),
         }
+    }
+
+    /// Whether the page has said nothing at all.
+    fn is_bare(&self) -> bool {
+        let is_ok = self.head.as_ref().is_some_and(|head| head.status == 200);
+        is_ok && !self.is_stream && self.body.is_empty()
     }
 
     fn begin(&mut self, head: Head, body: &[u8]) -> Result<(), Error> {

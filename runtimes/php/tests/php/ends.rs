@@ -61,6 +61,7 @@ fn warnings_are_for_the_log() {
 #[test]
 fn exit_ends_the_page_with_what_it_has_said() {
     let mut runtime = index(PAGE).start();
+    runtime.wait_idle();
     let before = runtime.children();
     assert_eq!(runtime.http(&get("/exit")).text(), "said");
     fine(&mut runtime);

@@ -157,6 +157,15 @@ fn one_file_may_be_page_and_callable() {
 }
 
 #[test]
+fn a_callable_that_a_web_request_misses_is_hinted_at() {
+    let mut runtime = index("<?php return function ($event) { return 1; };").start();
+    assert_eq!(runtime.http(&get("/")).text(), "");
+    assert_eq!(runtime.http(&get("/")).text(), "");
+    let log = runtime.wait_log("LAMBFOLD_PHP_MODE=function");
+    assert_eq!(log.matches("LAMBFOLD_PHP_MODE").count(), 1);
+}
+
+#[test]
 fn everything_that_can_be_called_is_a_callable() {
     for handler in [
         "class H { function __invoke($e) { return 1; } } return new H;",
