@@ -8,6 +8,9 @@
 //!     └──1 s … 5 min───┘ throttled, platform error (counts none; given up after 6 h)
 //! ```
 //!
+//! Places are given in turn by function, and each leaves as many free as it has: a function that
+//! is slow or fails holds up itself alone.
+//!
 //! An event stays in the queue until it is done or given up, so that a crash at any moment
 //! runs it again, under the same request id.
 
@@ -15,12 +18,15 @@ use crate::event::StoredEvent;
 use crate::invoker::AsyncConfig;
 use crate::port::{Functions, Placement, PortFuture, Queue};
 use lambfold_control::ErrorKind;
-use lambfold_pool::PoolError;
+use lambfold_pool::{PoolError, ThrottleReason};
 use lambfold_store::{Event, EventId};
 use lambfold_types::{Clock, Invocation, InvocationKind};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
 
 /// Longest sleep of the dispatcher: wall time may be set anew meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -33,6 +39,30 @@ pub(crate) struct Dispatcher {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: AsyncConfig,
+}
+
+/// Events that run now.
+#[derive(Default)]
+struct Running {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+/// One of them.
+struct Place(Arc<Running>);
+
+impl Place {
+    fn take(running: &Arc<Running>) -> Self {
+        running.count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::SeqCst);
+        self.0.ended.notify_one();
+    }
 }
 
 /// What becomes of an event after an attempt.
@@ -50,28 +80,26 @@ enum Verdict {
 impl Dispatcher {
     /// Until `stopped` is true or its sender is gone.
     pub(crate) async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.config.parallelism.max(1)));
+        let running = Arc::default();
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => {}
-            () = self.dispatch(&places) => {}
+            () = self.dispatch(&running) => {}
         }
     }
 
-    async fn dispatch(self: &Arc<Self>, places: &Arc<Semaphore>) {
+    async fn dispatch(self: &Arc<Self>, running: &Arc<Running>) {
+        let places = self.config.parallelism.max(1);
         let mut changes = self.queue.changes();
         loop {
             changes.mark_unchanged();
-            let Ok(first) = Arc::clone(places).acquire_owned().await else { return };
-            let room = (places.available_permits() + 1).min(BATCH);
-            match self.queue.due(self.clock.epoch_ms(), room).await {
-                Ok(events) if events.is_empty() => {
-                    drop(first);
-                    self.wait(&mut changes).await;
-                }
+            let mut ended = pin!(running.ended.notified());
+            ended.as_mut().enable();
+            let room = places.saturating_sub(running.count.load(Ordering::SeqCst));
+            match self.queue.due_fair(self.clock.epoch_ms(), room, room.min(BATCH)).await {
+                Ok(events) if events.is_empty() => self.wait(&mut changes, ended).await,
                 Ok(events) => {
-                    drop(first);
                     for event in events {
-                        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+                        let place = Place::take(running);
                         let dispatcher = Arc::clone(self);
                         tokio::spawn(async move {
                             dispatcher.handle(event).await;
@@ -81,25 +109,26 @@ impl Dispatcher {
                 }
                 Err(error) => {
                     tracing::error!(error = %error, cause = ?error, "the event queue cannot be read; trying again in 5 s");
-                    drop(first);
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
             }
         }
     }
 
-    /// Until an event may be due.
-    async fn wait(&self, changes: &mut watch::Receiver<u64>) {
+    /// Until an event may be due, or one that is due may have its turn.
+    async fn wait(&self, changes: &mut watch::Receiver<u64>, ended: impl Future<Output = ()>) {
         let sleep = match self.queue.next_due_ms().await {
-            Ok(Some(due_ms)) => {
-                let wait = due_ms.saturating_sub(self.clock.epoch_ms());
-                Duration::from_millis(wait).min(LONGEST_SLEEP)
-            }
+            Ok(Some(due_ms)) => match due_ms.saturating_sub(self.clock.epoch_ms()) {
+                // Its function has as many places as it may, or none is left.
+                0 => LONGEST_SLEEP,
+                wait => Duration::from_millis(wait).min(LONGEST_SLEEP),
+            },
             Ok(None) => LONGEST_SLEEP,
             Err(_) => Duration::from_secs(5),
         };
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
+            () = ended => {}
             changed = changes.changed() => if changed.is_err() {
                 tokio::time::sleep(sleep).await;
             }
@@ -154,6 +183,11 @@ impl Dispatcher {
             Ok(answer) if !answer.function_error => Verdict::Done,
             Ok(_) => self.retry(enqueued_ms, attempt),
             Err(PoolError::Draining) => Verdict::Leave,
+            Err(PoolError::Throttled {
+                reason: ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded,
+                limit: 0,
+                ..
+            }) => Verdict::GivenUp("its reserved concurrency is 0"),
             Err(_) => self.postpone(enqueued_ms),
         }
     }

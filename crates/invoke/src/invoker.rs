@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 /// Policy of asynchronous invocations.
 #[derive(Debug, Clone)]
 pub struct AsyncConfig {
-    /// Events that run at a time.
+    /// Events that run at a time; a function takes at most as many as it leaves for the others.
     pub parallelism: usize,
     /// How long to wait before each attempt after the first, when the function failed; their
     /// number is the number of retries.
@@ -29,10 +29,10 @@ pub struct AsyncConfig {
 }
 
 impl Default for AsyncConfig {
-    /// AWS's: 1 and 2 minutes, 1 second to 5 minutes, 6 hours; 64 events at a time.
+    /// AWS's: 1 and 2 minutes, 1 second to 5 minutes, 6 hours; 256 events at a time.
     fn default() -> Self {
         Self {
-            parallelism: 64,
+            parallelism: 256,
             retry_waits: vec![Duration::from_secs(60), Duration::from_secs(120)],
             backoff: (Duration::from_secs(1), Duration::from_secs(300)),
             max_age: Duration::from_secs(limits::ASYNC_MAX_AGE_S),

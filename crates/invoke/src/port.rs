@@ -64,8 +64,9 @@ impl<F: EnvironmentFactory> Placement for Arc<Pool<F>> {
 pub trait Queue: Send + Sync + 'static {
     /// Durable when it returns.
     fn enqueue(&self, event: NewEvent) -> PortFuture<'_, EventId>;
-    /// Leases events that are due.
-    fn due(&self, now_ms: u64, limit: usize) -> PortFuture<'_, Vec<Event>>;
+    /// Leases up to `limit` events that are due, in turn by function: one that holds as many
+    /// leases as are left of `room` gets no more.
+    fn due_fair(&self, now_ms: u64, room: usize, limit: usize) -> PortFuture<'_, Vec<Event>>;
     /// When the next event is due that is not leased.
     fn next_due_ms(&self) -> PortFuture<'_, Option<u64>>;
     /// The event is done.
@@ -83,8 +84,8 @@ impl Queue for Store {
         Box::pin(self.enqueue(event))
     }
 
-    fn due(&self, now_ms: u64, limit: usize) -> PortFuture<'_, Vec<Event>> {
-        Box::pin(self.due(now_ms, limit))
+    fn due_fair(&self, now_ms: u64, room: usize, limit: usize) -> PortFuture<'_, Vec<Event>> {
+        Box::pin(self.due_fair(now_ms, room, limit))
     }
 
     fn next_due_ms(&self) -> PortFuture<'_, Option<u64>> {

@@ -7,9 +7,9 @@ mod fake;
 use bytes::Bytes;
 use fake::{Behaviour, MemoryQueue, Names, TokioClock, World, scope};
 use lambfold_invoke::{AsyncConfig, ErrorKind, InvokeError, Invoker, Request};
-use lambfold_pool::{Pool, PoolConfig, ThrottleReason};
+use lambfold_pool::{Concurrency, Pool, PoolConfig, ThrottleReason};
 use lambfold_store::Store;
-use lambfold_types::{InvocationKind, RequestId, Scope, Version, limits};
+use lambfold_types::{FunctionName, InvocationKind, RequestId, Scope, Version, limits};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -20,6 +20,7 @@ struct Stage {
     world: World,
     names: Names,
     queue: MemoryQueue,
+    pool: Arc<Pool<fake::Fake>>,
     invoker: Invoker,
     scope: Scope,
 }
@@ -29,8 +30,8 @@ fn stage_with(behaviour: Behaviour, pool: PoolConfig, config: AsyncConfig) -> St
     let (names, queue) = (Names::default(), MemoryQueue::default());
     let pool = Pool::new(world.factory(), pool);
     let clock = Arc::new(TokioClock::new());
-    let invoker = Invoker::with_config(names.clone(), pool, queue.clone(), clock, config);
-    Stage { world, names, queue, invoker, scope: scope() }
+    let invoker = Invoker::with_config(names.clone(), pool.clone(), queue.clone(), clock, config);
+    Stage { world, names, queue, pool, invoker, scope: scope() }
 }
 
 fn stage(behaviour: Behaviour) -> Stage {
@@ -244,8 +245,44 @@ async fn no_more_events_run_at_a_time_than_allowed() {
     }
     sleep(60 * SECOND).await;
     assert_eq!(stage.world.seen().len(), 9);
-    assert_eq!(stage.world.most_at_a_time(), 3);
+    assert_eq!(stage.world.most_at_a_time(), 2, "one of three is left for others");
     assert_eq!(stage.queue.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_function_does_not_hold_up_another() {
+    let config = AsyncConfig { parallelism: 8, ..AsyncConfig::default() };
+    let stage = stage_with(Behaviour::Slow(1_000 * SECOND), PoolConfig::default(), config);
+    for _ in 0..50 {
+        stage.invoker.enqueue(stage.request("{}")).await.unwrap();
+    }
+    sleep(SECOND).await;
+    assert_eq!(stage.world.seen().len(), 4);
+    for _ in 0..20 {
+        let request = Request { function: "other", ..stage.request("{}") };
+        stage.invoker.enqueue(request).await.unwrap();
+    }
+    sleep(SECOND).await;
+    let others = stage.world.seen().into_iter().filter(|(after, _)| *after >= SECOND).count();
+    assert_eq!(others, 20, "all of them, at once");
+    assert_eq!(stage.queue.len(), 50);
+    sleep(13_000 * SECOND).await;
+    assert_eq!(stage.queue.len(), 0, "the slow ones had their turns too");
+    assert_eq!(stage.world.most_at_a_time(), 6, "two of eight are always free for a third");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_function_that_may_not_run_at_all_is_given_up_at_once() {
+    let stage = stage(Behaviour::Answers);
+    let reserved = Concurrency { reserved: Some(0), provisioned: Vec::new() };
+    stage.pool.set_concurrency(&scope(), &FunctionName::parse("f").unwrap(), reserved);
+    let refused = stage.invoker.invoke(stage.request("{}")).await.unwrap_err();
+    let reason = ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded;
+    assert_eq!(refused.kind(), ErrorKind::TooManyRequests(reason));
+    stage.invoker.enqueue(stage.request("{}")).await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!((stage.queue.len(), stage.world.seen().len()), (0, 0));
+    assert_eq!(stage.queue.postponed(), [0; 0]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -149,6 +149,19 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Event>, StoreError>> + Send;
 
+    /// Leases up to `limit` events that are due, so that no scope keeps the others waiting: each
+    /// in turn goes to the scope that holds the fewest leases (of these, to the one whose oldest
+    /// event was due first), as long as it holds fewer than are left of `room`.
+    ///
+    /// With room for n leases and nobody else there, a scope gets n / 2 of them, so that there is
+    /// always room for another.
+    fn due_fair(
+        &self,
+        now_ms: u64,
+        room: usize,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Event>, StoreError>> + Send;
+
     /// The earliest moment at which an event that is not leased is due; `None`: there is none.
     fn next_due_ms(&self) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
 

@@ -25,6 +25,7 @@ const TABLES: &str = "
         payload BLOB NOT NULL
     );
     CREATE INDEX IF NOT EXISTS event_due ON event (not_before_ms, id);
+    CREATE INDEX IF NOT EXISTS event_scope ON event (scope, not_before_ms, id);
     CREATE TABLE IF NOT EXISTS counter (
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL

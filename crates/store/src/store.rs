@@ -305,6 +305,21 @@ impl Store {
         self.read("read events", move |connection| leases.take(connection, now_ms, limit)).await
     }
 
+    /// [`Backend::due_fair`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn due_fair(
+        &self,
+        now_ms: u64,
+        room: usize,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let leases = self.0.leases.clone();
+        let take = move |connection: &_| leases.take_fair(connection, now_ms, room, limit);
+        self.read("read events", take).await
+    }
+
     /// [`Backend::next_due_ms`].
     ///
     /// # Errors
@@ -453,6 +468,15 @@ impl Backend for Store {
     }
     async fn due(&self, now_ms: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         Self::due(self, now_ms, limit).await
+    }
+
+    async fn due_fair(
+        &self,
+        now_ms: u64,
+        room: usize,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        Self::due_fair(self, now_ms, room, limit).await
     }
     async fn next_due_ms(&self) -> Result<Option<u64>, StoreError> {
         Self::next_due_ms(self).await

@@ -24,7 +24,7 @@ pub(crate) fn scope() -> Scope {
     }
 }
 
-/// Knows the function `f` until it is deleted.
+/// Knows the functions `f` and `other` until they are deleted.
 #[derive(Clone, Default)]
 pub(crate) struct Names(Arc<AtomicBool>);
 
@@ -42,7 +42,7 @@ impl Functions for Names {
         qualifier: Option<&str>,
     ) -> Result<Resolved, ControlError> {
         let arn = format!("{}function:{function}", scope.arn_prefix());
-        if function != "f" || self.0.load(Ordering::SeqCst) {
+        if !["f", "other"].contains(&function) || self.0.load(Ordering::SeqCst) {
             let arn = format!("{arn}:{}", qualifier.unwrap_or("$LATEST"));
             return Err(ControlError::FunctionNotFound { arn });
         }
@@ -50,7 +50,7 @@ impl Functions for Names {
             scope: scope.clone(),
             name: FunctionName::parse(function).unwrap(),
             version: Version::Latest,
-            revision: "r".to_owned(),
+            revision: function.to_owned(),
             runtime: RuntimeId::ProvidedAl2023,
             architecture: Architecture::X86_64,
             handler: "h".to_owned(),
@@ -84,7 +84,7 @@ pub(crate) enum Behaviour {
     Fails,
     /// Function errors for so many invocations.
     FailsFirst(usize),
-    /// Echoes after this time.
+    /// Echoes after this time, unless the function is `other`.
     Slow(Duration),
 }
 
@@ -168,6 +168,9 @@ impl Environment for FakeEnvironment {
                 Behaviour::Answers => (Duration::ZERO, false),
                 Behaviour::Fails => (Duration::ZERO, true),
                 Behaviour::FailsFirst(count) => (Duration::ZERO, number <= count),
+                Behaviour::Slow(_) if invocation.invoked_function_arn.ends_with(":other") => {
+                    (Duration::ZERO, false)
+                }
                 Behaviour::Slow(wait) => (wait, false),
             };
             tokio::time::sleep(wait).await;
@@ -288,14 +291,29 @@ impl Queue for MemoryQueue {
         })
     }
 
-    fn due(&self, now_ms: u64, limit: usize) -> PortFuture<'_, Vec<Event>> {
+    fn due_fair(&self, now_ms: u64, room: usize, limit: usize) -> PortFuture<'_, Vec<Event>> {
         self.with(false, |state| {
             state.leased_at_ms = now_ms;
-            let leased = state.leased.clone();
-            let due = |event: &&Event| event.not_before_ms <= now_ms && !leased.contains(&event.id);
-            let events: Vec<_> = state.events.iter().filter(due).take(limit).cloned().collect();
-            state.leased.extend(events.iter().map(|event| event.id));
-            events
+            let mut taken = Vec::new();
+            while taken.len() < limit.min(room) {
+                let leases = |scope: &str| {
+                    let of_scope = state.events.iter().filter(|event| event.scope == scope);
+                    of_scope.filter(|event| state.leased.contains(&event.id)).count()
+                };
+                let due = state.events.iter().filter(|event| {
+                    event.not_before_ms <= now_ms && !state.leased.contains(&event.id)
+                });
+                let next =
+                    due.min_by_key(|event| (leases(&event.scope), event.not_before_ms, event.id));
+                match next.cloned() {
+                    Some(event) if leases(&event.scope) < room - taken.len() => {
+                        state.leased.insert(event.id);
+                        taken.push(event);
+                    }
+                    _ => break,
+                }
+            }
+            taken
         })
     }
 

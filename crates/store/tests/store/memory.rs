@@ -224,6 +224,35 @@ impl Backend for Memory {
         Ok(due)
     }
 
+    async fn due_fair(
+        &self,
+        now_ms: u64,
+        room: usize,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let mut taken = Vec::new();
+        while taken.len() < limit.min(room) {
+            let leases = |scope: &str| {
+                let leased = state.leased.iter().filter_map(|id| state.events.get(id));
+                leased.filter(|event| event.scope == scope).count()
+            };
+            let due = state.events.values().filter(|event| {
+                event.not_before_ms <= now_ms && !state.leased.contains(&event.id.0)
+            });
+            let next =
+                due.min_by_key(|event| (leases(&event.scope), event.not_before_ms, event.id));
+            match next.cloned() {
+                Some(event) if leases(&event.scope) < room - taken.len() => {
+                    state.leased.insert(event.id.0);
+                    taken.push(event);
+                }
+                _ => break,
+            }
+        }
+        Ok(taken)
+    }
+
     async fn next_due_ms(&self) -> Result<Option<u64>, StoreError> {
         let state = self.state.lock().unwrap();
         let free = state.events.values().filter(|event| !state.leased.contains(&event.id.0));

@@ -9,6 +9,7 @@ enum Step {
     Commit(Vec<Write>),
     Scan { prefix: String, after: Option<String>, limit: usize },
     Due { now_ms: u64, limit: usize },
+    DueFair { now_ms: u64, room: usize, limit: usize },
     Ack(u64),
     Retry(u64, u64),
     Postpone(u64, u64),
@@ -46,6 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (key(), proptest::option::of(key()), 0usize..6)
             .prop_map(|(prefix, after, limit)| Step::Scan { prefix, after, limit }),
         2 => (0u64..25, 0usize..4).prop_map(|(now_ms, limit)| Step::Due { now_ms, limit }),
+        2 => (0u64..25, 0usize..8, 0usize..8)
+            .prop_map(|(now_ms, room, limit)| Step::DueFair { now_ms, room, limit }),
         1 => (0u64..12).prop_map(Step::Ack),
         1 => (0u64..12, 0u64..20).prop_map(|(id, due)| Step::Retry(id, due)),
         1 => (0u64..12, 0u64..20).prop_map(|(id, due)| Step::Postpone(id, due)),
@@ -78,6 +81,10 @@ proptest! {
                     Step::Due { now_ms, limit } => prop_assert_eq!(
                         store.due(now_ms, limit).await.unwrap(),
                         model.due(now_ms, limit).await.unwrap()
+                    ),
+                    Step::DueFair { now_ms, room, limit } => prop_assert_eq!(
+                        store.due_fair(now_ms, room, limit).await.unwrap(),
+                        model.due_fair(now_ms, room, limit).await.unwrap()
                     ),
                     Step::Ack(id) => {
                         store.ack(EventId(id)).await.unwrap();

@@ -37,6 +37,7 @@ macro_rules! cases {
             deleted_blob_is_gone_and_open_files_stay,
             events_come_in_the_order_of_their_due_time,
             leased_events_are_not_given_twice,
+            a_long_queue_of_one_scope_leaves_room_for_another,
             acknowledged_events_are_gone,
             retry_counts_and_postpone_does_not,
             event_and_document_in_one_commit,
@@ -429,6 +430,26 @@ pub(crate) async fn leased_events_are_not_given_twice(store: &impl Backend) {
     ids.dedup();
     assert_eq!(ids.len(), 20);
     assert_eq!(store.due(u64::MAX, 10).await.unwrap(), []);
+}
+
+pub(crate) async fn a_long_queue_of_one_scope_leaves_room_for_another(store: &impl Backend) {
+    for i in 0..30 {
+        store.enqueue(event("a", &format!("a{i}"), 0)).await.unwrap();
+    }
+    let mut leased = store.due_fair(0, 8, 3).await.unwrap();
+    assert_eq!(payloads(&leased), ["a0", "a1", "a2"]);
+    leased.extend(store.due_fair(0, 5, 5).await.unwrap());
+    assert_eq!(leased.len(), 4, "4 leases would be more than the 4 that are left");
+    assert_eq!(store.due_fair(0, 4, 4).await.unwrap(), []);
+    store.enqueue(event("b", "b0", 5)).await.unwrap();
+    store.enqueue(event("c", "c0", 4)).await.unwrap();
+    store.enqueue(event("b", "b1", 5)).await.unwrap();
+    assert_eq!(payloads(&store.due_fair(4, 4, 4).await.unwrap()), ["c0"]);
+    assert_eq!(payloads(&store.due_fair(5, 3, 3).await.unwrap()), ["b0", "b1"]);
+    store.ack(leased[0].id).await.unwrap();
+    store.ack(leased[1].id).await.unwrap();
+    assert_eq!(payloads(&store.due_fair(5, 3, 3).await.unwrap()), ["a4"], "a has 2 of 8 now");
+    assert_eq!(store.due_fair(5, 0, 4).await.unwrap(), []);
 }
 
 pub(crate) async fn acknowledged_events_are_gone(store: &impl Backend) {
