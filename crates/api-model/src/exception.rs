@@ -72,6 +72,8 @@ pub struct ApiError {
     pub members: Vec<(&'static str, String)>,
     /// Headers that belong to it, for example `Retry-After`.
     pub headers: Vec<(&'static str, String)>,
+    /// False: without the member `Type`, although its exception has it.
+    pub typed: bool,
 }
 
 impl ApiError {
@@ -81,13 +83,19 @@ impl ApiError {
         let code = code.into();
         let status = Exception::of(&code).status;
         let message = Some(message.into());
-        Self { status, code, message, members: Vec::new(), headers: Vec::new() }
+        Self { status, code, message, members: Vec::new(), headers: Vec::new(), typed: true }
     }
 
     /// An error whose text is null.
     #[must_use]
     pub fn without_message(code: impl Into<Cow<'static, str>>) -> Self {
         Self { message: None, ..Self::new(code, "") }
+    }
+
+    /// Leaves out the member `Type`.
+    #[must_use]
+    pub fn untyped(self) -> Self {
+        Self { typed: false, ..self }
     }
 
     /// Adds a member of the body.
@@ -142,7 +150,7 @@ impl ApiError {
     pub fn body(&self) -> String {
         let exception = Exception::of(&self.code);
         let mut body = Map::new();
-        if let Some(fault) = exception.fault {
+        if let Some(fault) = exception.fault.filter(|_| self.typed) {
             body.insert("Type".to_owned(), Value::from(fault));
         }
         for (name, value) in &self.members {
@@ -175,6 +183,11 @@ mod tests {
             (ApiError::new("ValidationException", "no"), 400, r#"{"message":"no"}"#),
             (ApiError::without_message("AccessDeniedException"), 403, r#"{"Message":null}"#),
             (
+                ApiError::new("InvalidParameterValueException", "no").untyped(),
+                400,
+                r#"{"message":"no"}"#,
+            ),
+            (
                 ApiError::new("TooManyRequestsException", "Rate Exceeded.")
                     .with_member("Reason", "ConcurrentInvocationLimitExceeded"),
                 429,
@@ -189,8 +202,8 @@ mod tests {
 
     #[test]
     fn what_is_not_built_names_itself() {
-        let error = ApiError::not_built("CreateAlias");
+        let error = ApiError::not_built("ListCapacityProviders");
         assert_eq!(error.status, 501);
-        assert!(error.body().contains("CreateAlias"));
+        assert!(error.body().contains("ListCapacityProviders"));
     }
 }

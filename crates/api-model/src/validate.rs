@@ -62,7 +62,12 @@ impl Checker<'_> {
             "Value".to_owned()
         } else {
             let mut text = String::new();
-            show(value, &mut text);
+            match &shape.kind {
+                ShapeKind::Map(_, element) if Model::get().shape(*element).kind.is_double() => {
+                    show(&doubles(value), &mut text);
+                }
+                _ => show(value, &mut text),
+            }
             if let Some((cut, _)) = text.char_indices().nth(SHOWN) {
                 text.truncate(cut);
                 text.push_str("...");
@@ -288,6 +293,12 @@ fn double(value: f64) -> String {
     } else {
         value.to_string()
     }
+}
+
+/// The numbers of a map as numbers with a point, which is how AWS reads them.
+fn doubles(value: &Value) -> Value {
+    let values = value.as_object().into_iter().flatten();
+    values.map(|(k, v)| (k.clone(), v.as_f64().map_or_else(|| v.clone(), Value::from))).collect()
 }
 
 /// As Java prints lists and maps: `[a, b]`, `{k=v}`.

@@ -122,6 +122,18 @@ pub(crate) struct Serve {
     /// What functions reach; only none is built [env: LAMBFOLD_NETWORK] [default: none]
     #[arg(long, value_name = "KIND")]
     pub(crate) network: Option<String>,
+    /// Execution environments that may exist at a time; who finds no room waits, the oldest
+    /// first, for at most 10 seconds [env: LAMBFOLD_MAX_ENVIRONMENTS] [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_environments: Option<String>,
+    /// Memory of all execution environments together, by their MemorySize, for example 8GiB
+    /// [env: LAMBFOLD_MAX_MEMORY] [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_memory: Option<String>,
+    /// How processors are shared out; only weight, by MemorySize, is built [env: LAMBFOLD_CPU]
+    /// [default: weight]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) cpu: Option<String>,
     /// Refuse what AWS refuses today, such as the runtime `provided` [env: LAMBFOLD_STRICT]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true")]

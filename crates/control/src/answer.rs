@@ -155,6 +155,97 @@ pub struct Function {
     /// Present if there are any.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// Present if something is reserved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<FunctionConcurrency>,
+}
+
+/// PutFunctionConcurrency and GetFunctionConcurrency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FunctionConcurrency {
+    /// Absent: nothing is reserved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_concurrent_executions: Option<u32>,
+}
+
+/// CreateAlias, GetAlias and UpdateAlias.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Alias {
+    /// The function's ARN with the alias.
+    pub alias_arn: String,
+    /// Its name.
+    pub name: String,
+    /// `$LATEST` or a number.
+    pub function_version: String,
+    /// As given, or empty.
+    pub description: String,
+    /// Present if there is another version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routing_config: Option<AliasRouting>,
+    /// Changes with every change.
+    pub revision_id: String,
+}
+
+/// How an alias divides invocations.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AliasRouting {
+    /// One version, and its share from 0 to 1.
+    pub additional_version_weights: BTreeMap<String, f64>,
+}
+
+/// ListAliases.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AliasList {
+    /// Present if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_marker: Option<String>,
+    /// By name.
+    pub aliases: Vec<Alias>,
+}
+
+/// PutProvisionedConcurrencyConfig and GetProvisionedConcurrencyConfig.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ProvisionedConcurrency {
+    /// Environments asked for.
+    pub requested_provisioned_concurrent_executions: u32,
+    /// Environments that are initialised.
+    pub available_provisioned_concurrent_executions: u32,
+    /// Environments that are initialised.
+    pub allocated_provisioned_concurrent_executions: u32,
+    /// `IN_PROGRESS`, `READY` or `FAILED`.
+    pub status: &'static str,
+    /// Only with `FAILED`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_reason: Option<String>,
+    /// `2026-01-02T03:04:05+0000`
+    pub last_modified: String,
+}
+
+/// ListProvisionedConcurrencyConfigs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ProvisionedConcurrencyList {
+    /// By qualifier.
+    pub provisioned_concurrency_configs: Vec<ProvisionedConcurrencyItem>,
+    /// Present if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_marker: Option<String>,
+}
+
+/// One item of the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ProvisionedConcurrencyItem {
+    /// With the version or alias.
+    pub function_arn: String,
+    /// The rest.
+    #[serde(flatten)]
+    pub config: ProvisionedConcurrency,
 }
 
 /// Where a zip is.

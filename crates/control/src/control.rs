@@ -1,13 +1,16 @@
 use crate::error::ControlError;
-use crate::index::{Function, Index, Layer, Published, Region};
+use crate::index::{Function, Index, Layer, Published, Region, Stored};
 use crate::key::{self, Key};
-use crate::record::{CounterRecord, FunctionRecord, LayerRecord, PublishedRecord};
+use crate::plan::Allocator;
+use crate::record::{
+    AliasRecord, CounterRecord, FunctionRecord, LayerRecord, ProvisionedRecord, PublishedRecord,
+};
 use arc_swap::ArcSwap;
 use lambfold_package::Trees;
 use lambfold_store::{Document, Store, StoreError};
 use lambfold_types::{Clock, FunctionName, FunctionVersion, Qualifier, Scope, Version};
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Locks of names; two names share one now and then, which costs a wait and nothing else.
 const LOCKS: usize = 64;
@@ -53,7 +56,11 @@ pub(crate) struct Inner {
     index: ArcSwap<Index>,
     index_writer: Mutex<()>,
     listeners: Mutex<Vec<Listener>>,
+    pub(crate) allocator: OnceLock<Arc<dyn Allocator>>,
     locks: [tokio::sync::Mutex<()>; LOCKS],
+    /// Held, before the name's lock, by changes that are checked against what all functions
+    /// together hold of the account's concurrency.
+    pub(crate) concurrency: tokio::sync::Mutex<()>,
     hasher: RandomState,
     /// Held for reading from the moment a zip is stored until a document names it; held for
     /// writing while what nobody names is collected.
@@ -87,7 +94,9 @@ impl Control {
             index: ArcSwap::from_pointee(index),
             index_writer: Mutex::new(()),
             listeners: Mutex::new(Vec::new()),
+            allocator: OnceLock::new(),
             locks: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
+            concurrency: tokio::sync::Mutex::new(()),
             hasher: RandomState::new(),
             intake: tokio::sync::RwLock::new(()),
         }));
@@ -98,8 +107,9 @@ impl Control {
         Ok(control)
     }
 
-    /// Finds the version that a name and a qualifier mean; without a qualifier, `$LATEST`.
-    /// Touches no disk and takes no lock.
+    /// Finds the version that a name and a qualifier mean; without a qualifier, `$LATEST`. For
+    /// an alias of two versions, each call picks one by their weights. Touches no disk and takes
+    /// no lock.
     ///
     /// # Errors
     /// [`ControlError::FunctionNotFound`] when there is none.
@@ -113,7 +123,7 @@ impl Control {
         let qualifier = qualifier.unwrap_or(&latest);
         let found = match qualifier {
             Qualifier::Version(version) => self.find(scope, name, *version),
-            Qualifier::Alias(_) => None,
+            Qualifier::Alias(alias) => self.find_alias(scope, name, alias),
         };
         found.ok_or_else(|| ControlError::FunctionNotFound {
             arn: format!("{}function:{name}:{qualifier}", scope.arn_prefix()),
@@ -127,13 +137,20 @@ impl Control {
         version: Version,
     ) -> Option<Arc<FunctionVersion>> {
         let index = self.0.index.load();
+        index.function(scope, name)?.version(version).cloned()
+    }
+
+    /// Picks one of the alias's versions.
+    pub(crate) fn find_alias(
+        &self,
+        scope: &Scope,
+        name: &FunctionName,
+        alias: &str,
+    ) -> Option<Arc<FunctionVersion>> {
+        let index = self.0.index.load();
         let function = index.function(scope, name)?;
-        match version {
-            Version::Latest => Some(function.latest.clone()),
-            Version::Published(number) => {
-                function.published.get(&number).map(|published| published.version.clone())
-            }
-        }
+        let version = function.aliases.get(alias)?.record.pick(fastrand::f64());
+        function.version(version).cloned()
     }
 
     /// Calls `listener` whenever a revision is gone (replaced or deleted), after the change is
@@ -193,6 +210,8 @@ async fn load(store: &Store) -> Result<Index, OpenError> {
     let mut index = Index::default();
     // "function" sorts before "function-version", but not before another scope's: collect.
     let mut published = Vec::new();
+    let mut aliases = Vec::new();
+    let mut provisioned = Vec::new();
     let mut after: Option<String> = None;
     loop {
         let documents = store.scan("", after.as_deref(), SCAN).await?;
@@ -209,6 +228,16 @@ async fn load(store: &Store) -> Result<Index, OpenError> {
                     let record: PublishedRecord = read(key, document)?;
                     let version = Published::new(&scope, &name, number, record, document.revision);
                     published.push((scope, name, number, Arc::new(version)));
+                }
+                Some(Key::Alias(scope, name, alias)) => {
+                    let record: AliasRecord = read(key, document)?;
+                    let stored = document.revision;
+                    aliases.push((scope, name, alias, Arc::new(Stored { record, stored })));
+                }
+                Some(Key::Provisioned(scope, name, qualifier)) => {
+                    let record: ProvisionedRecord = read(key, document)?;
+                    let stored = document.revision;
+                    provisioned.push((scope, name, qualifier, Arc::new(Stored { record, stored })));
                 }
                 Some(Key::Layer(scope, name)) => {
                     let record: CounterRecord = read(key, document)?;
@@ -229,6 +258,16 @@ async fn load(store: &Store) -> Result<Index, OpenError> {
     for (scope, name, number, version) in published {
         if let Some(function) = index.region_mut(&scope).functions.get_mut(&name) {
             Arc::make_mut(function).published.insert(number, version);
+        }
+    }
+    for (scope, name, alias, record) in aliases {
+        if let Some(function) = index.region_mut(&scope).functions.get_mut(&name) {
+            Arc::make_mut(function).aliases.insert(alias, record);
+        }
+    }
+    for (scope, name, qualifier, record) in provisioned {
+        if let Some(function) = index.region_mut(&scope).functions.get_mut(&name) {
+            Arc::make_mut(function).provisioned.insert(qualifier, record);
         }
     }
     Ok(index)

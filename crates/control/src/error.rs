@@ -14,6 +14,8 @@ pub enum ErrorKind {
     Validation,
     /// `PreconditionFailedException`
     PreconditionFailed,
+    /// `ProvisionedConcurrencyConfigNotFoundException`
+    ProvisionedConcurrencyConfigNotFound,
     /// `RequestEntityTooLargeException`
     RequestEntityTooLarge,
     /// `CodeStorageExceededException`
@@ -72,6 +74,35 @@ pub enum ControlError {
         /// The rule, in AWS's words where they are known.
         message: String,
     },
+    /// A value that breaks a rule, of those where AWS leaves out the error's `Type`.
+    #[error("{message}")]
+    InvalidUntyped {
+        /// The rule, in AWS's words.
+        message: String,
+    },
+    /// No such alias, in one of the wordings that AWS has for it.
+    #[error("{wording}: {arn}")]
+    AliasNotFound {
+        /// `Alias not found` or `Cannot find alias arn`.
+        wording: &'static str,
+        /// With the alias.
+        arn: String,
+    },
+    /// CreateAlias of a name that is taken.
+    #[error("Alias already exists: {arn}")]
+    AliasExists {
+        /// With the alias.
+        arn: String,
+    },
+    /// Something else stands in the way.
+    #[error("{message}")]
+    Conflict {
+        /// What, in AWS's words.
+        message: String,
+    },
+    /// Nothing is provisioned for a version or alias.
+    #[error("No Provisioned Concurrency Config found for this function")]
+    NotProvisioned,
     /// A value that breaks a constraint of the service model.
     #[error("1 validation error detected: {message}")]
     Validation {
@@ -129,14 +160,19 @@ impl ControlError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::FunctionNotFound { .. } | Self::ResourceNotFound | Self::OtherRegion { .. } => {
-                ErrorKind::ResourceNotFound
-            }
+            Self::FunctionNotFound { .. }
+            | Self::AliasNotFound { .. }
+            | Self::ResourceNotFound
+            | Self::OtherRegion { .. } => ErrorKind::ResourceNotFound,
+            Self::NotProvisioned => ErrorKind::ProvisionedConcurrencyConfigNotFound,
             Self::OtherAccount { .. } => ErrorKind::AccessDenied,
-            Self::FunctionExists { .. } | Self::LayerVersionExists { .. } => {
-                ErrorKind::ResourceConflict
+            Self::FunctionExists { .. }
+            | Self::AliasExists { .. }
+            | Self::Conflict { .. }
+            | Self::LayerVersionExists { .. } => ErrorKind::ResourceConflict,
+            Self::InvalidParameter { .. } | Self::InvalidUntyped { .. } => {
+                ErrorKind::InvalidParameterValue
             }
-            Self::InvalidParameter { .. } => ErrorKind::InvalidParameterValue,
             Self::Validation { .. } => ErrorKind::Validation,
             Self::RevisionMismatch => ErrorKind::PreconditionFailed,
             Self::TooLarge { .. } => ErrorKind::RequestEntityTooLarge,
@@ -148,6 +184,12 @@ impl ControlError {
             | Self::BlobMissing { .. }
             | Self::Interrupted => ErrorKind::Service,
         }
+    }
+
+    /// False where AWS leaves out the member `Type` although the exception usually has it.
+    #[must_use]
+    pub fn is_typed(&self) -> bool {
+        !matches!(self, Self::InvalidUntyped { .. })
     }
 
     /// What the caller is told; `None` where AWS says nothing. Faults of this machine are told
@@ -165,6 +207,10 @@ impl ControlError {
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::InvalidParameter { message: message.into() }
+    }
+
+    pub(crate) fn untyped(message: impl Into<String>) -> Self {
+        Self::InvalidUntyped { message: message.into() }
     }
 }
 

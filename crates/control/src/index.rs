@@ -1,7 +1,9 @@
 //! Everything that is stored, in memory: read without a lock, replaced after each commit.
 
-use crate::record::{FunctionRecord, LayerRecord, PublishedRecord};
-use lambfold_types::{FunctionName, FunctionVersion, LayerName, Scope, Version};
+use crate::record::{
+    AliasRecord, FunctionRecord, LayerRecord, ProvisionedRecord, PublishedRecord, VersionRecord,
+};
+use lambfold_types::{FunctionName, FunctionVersion, LayerName, Scope, Version, limits};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -26,6 +28,17 @@ pub(crate) struct Function {
     pub(crate) stored: u64,
     pub(crate) latest: Arc<FunctionVersion>,
     pub(crate) published: BTreeMap<u64, Arc<Published>>,
+    /// By name.
+    pub(crate) aliases: BTreeMap<String, Arc<Stored<AliasRecord>>>,
+    /// By qualifier.
+    pub(crate) provisioned: BTreeMap<String, Arc<Stored<ProvisionedRecord>>>,
+}
+
+/// A record, and the revision of its stored document.
+#[derive(Debug)]
+pub(crate) struct Stored<T> {
+    pub(crate) record: T,
+    pub(crate) stored: u64,
 }
 
 /// A published version.
@@ -55,7 +68,53 @@ impl Function {
         stored: u64,
     ) -> Self {
         let latest = Arc::new(record.latest.version(scope, name, Version::Latest));
-        Self { record, stored, latest, published: BTreeMap::new() }
+        let (aliases, provisioned) = (BTreeMap::new(), BTreeMap::new());
+        Self { record, stored, latest, published: BTreeMap::new(), aliases, provisioned }
+    }
+
+    /// The same function with another record, and another `$LATEST` if that has changed.
+    pub(crate) fn with(
+        &self,
+        scope: &Scope,
+        name: &FunctionName,
+        record: FunctionRecord,
+        stored: u64,
+    ) -> Self {
+        let mut function = self.clone();
+        if record.latest.revision != self.record.latest.revision {
+            function.latest = Arc::new(record.latest.version(scope, name, Version::Latest));
+        }
+        function.record = record;
+        function.stored = stored;
+        function
+    }
+
+    pub(crate) fn version(&self, version: Version) -> Option<&Arc<FunctionVersion>> {
+        match version {
+            Version::Latest => Some(&self.latest),
+            Version::Published(number) => {
+                self.published.get(&number).map(|published| &published.version)
+            }
+        }
+    }
+
+    pub(crate) fn record_of(&self, version: Version) -> Option<&VersionRecord> {
+        match version {
+            Version::Latest => Some(&self.record.latest),
+            Version::Published(number) => {
+                self.published.get(&number).map(|published| &published.record.version)
+            }
+        }
+    }
+
+    /// Environments that are provisioned for it.
+    pub(crate) fn provisioned_total(&self) -> u32 {
+        self.provisioned.values().fold(0, |sum, one| sum.saturating_add(one.record.requested))
+    }
+
+    /// What it takes from the account's concurrency, whether it uses it or not.
+    pub(crate) fn held(&self) -> u32 {
+        self.record.reserved.unwrap_or_else(|| self.provisioned_total())
     }
 }
 
@@ -96,6 +155,12 @@ impl Index {
 }
 
 impl Region {
+    /// What the account has left of its concurrency when these functions have what they hold.
+    pub(crate) fn unreserved<'a>(functions: impl Iterator<Item = &'a Arc<Function>>) -> u32 {
+        let held = functions.map(|function| function.held()).fold(0, u32::saturating_add);
+        limits::ACCOUNT_CONCURRENCY.saturating_sub(held)
+    }
+
     /// Bytes of all zips, counted once a version as AWS does.
     pub(crate) fn code_bytes(&self) -> u64 {
         let functions = self.functions.values().map(|function| {

@@ -17,6 +17,16 @@ pub(crate) fn version(scope: &Scope, name: &FunctionName, number: u64) -> String
     format!("{}{name}/{number:020}", begin(scope, "function-version"))
 }
 
+/// An alias of a function.
+pub(crate) fn alias(scope: &Scope, name: &FunctionName, alias: &str) -> String {
+    format!("{}{name}/{alias}", begin(scope, "function-alias"))
+}
+
+/// Provisioned concurrency of a function's version or alias.
+pub(crate) fn provisioned(scope: &Scope, name: &FunctionName, qualifier: &str) -> String {
+    format!("{}{name}/{qualifier}", begin(scope, "function-provisioned"))
+}
+
 /// The last version number of a function that is gone: numbers are never used again.
 pub(crate) fn gone(scope: &Scope, name: &FunctionName) -> String {
     format!("{}{name}", begin(scope, "function-gone"))
@@ -37,6 +47,8 @@ pub(crate) fn layer_version(scope: &Scope, name: &LayerName, number: u64) -> Str
 pub(crate) enum Key {
     Function(Scope, FunctionName),
     Version(Scope, FunctionName, u64),
+    Alias(Scope, FunctionName, String),
+    Provisioned(Scope, FunctionName, String),
     Gone,
     Layer(Scope, LayerName),
     LayerVersion(Scope, LayerName, u64),
@@ -59,6 +71,12 @@ pub(crate) fn parse(key: &str) -> Option<Key> {
         ("function", None) => Some(Key::Function(scope, FunctionName::parse(name).ok()?)),
         ("function-version", Some(number)) => {
             Some(Key::Version(scope, FunctionName::parse(name).ok()?, number.parse().ok()?))
+        }
+        ("function-alias", Some(alias)) => {
+            Some(Key::Alias(scope, FunctionName::parse(name).ok()?, alias.to_owned()))
+        }
+        ("function-provisioned", Some(qualifier)) => {
+            Some(Key::Provisioned(scope, FunctionName::parse(name).ok()?, qualifier.to_owned()))
         }
         ("function-gone", None) => Some(Key::Gone),
         ("layer", None) => Some(Key::Layer(scope, LayerName::parse(name).ok()?)),
@@ -86,6 +104,11 @@ mod tests {
         let keys = [
             (function(&scope, &name), Key::Function(scope.clone(), name.clone())),
             (version(&scope, &name, 7), Key::Version(scope.clone(), name.clone(), 7)),
+            (alias(&scope, &name, "a_1"), Key::Alias(scope.clone(), name.clone(), "a_1".into())),
+            (
+                provisioned(&scope, &name, "7"),
+                Key::Provisioned(scope.clone(), name.clone(), "7".into()),
+            ),
             (gone(&scope, &name), Key::Gone),
             (layer(&scope, &layer_name), Key::Layer(scope.clone(), layer_name.clone())),
             (

@@ -75,6 +75,43 @@ pub(crate) struct FunctionRecord {
     pub(crate) tags: BTreeMap<String, String>,
     /// The last version number that was given.
     pub(crate) published: u64,
+    /// Concurrent executions that are reserved for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reserved: Option<u32>,
+}
+
+/// An alias.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AliasRecord {
+    pub(crate) version: Version,
+    /// Another version, and its share of the invocations, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) additional: Option<(u64, f64)>,
+    pub(crate) description: String,
+    pub(crate) revision: String,
+}
+
+impl AliasRecord {
+    /// The version of an invocation that rolled a number from 0 to below 1.
+    pub(crate) fn pick(&self, roll: f64) -> Version {
+        match self.additional {
+            Some((number, weight)) if roll < weight => Version::Published(number),
+            _ => self.version,
+        }
+    }
+
+    pub(crate) fn refers_to(&self, version: Version) -> bool {
+        let additional = self.additional.map(|(number, _)| Version::Published(number));
+        self.version == version || additional == Some(version)
+    }
+}
+
+/// Provisioned concurrency of a published version or an alias.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProvisionedRecord {
+    /// Environments to keep initialised.
+    pub(crate) requested: u32,
+    pub(crate) modified_ms: u64,
 }
 
 /// A published version.

@@ -252,6 +252,124 @@ pub struct ListVersionsByFunction {
     pub max_items: Option<i64>,
 }
 
+/// How an alias divides invocations.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AliasRouting {
+    /// At most one version, and its share from 0 to 1; absent or empty: none.
+    pub additional_version_weights: Option<BTreeMap<String, f64>>,
+}
+
+/// CreateAlias.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CreateAlias {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// Name of the alias.
+    pub name: String,
+    /// `$LATEST` or a number.
+    pub function_version: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// Another version beside it.
+    pub routing_config: Option<AliasRouting>,
+}
+
+/// UpdateAlias.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UpdateAlias {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// Name of the alias.
+    pub name: String,
+    /// Absent: stays.
+    pub function_version: Option<String>,
+    /// Absent: stays.
+    pub description: Option<String>,
+    /// Absent: stays; empty: none.
+    pub routing_config: Option<AliasRouting>,
+    /// Only if it is still at this revision.
+    pub revision_id: Option<String>,
+}
+
+/// GetAlias and DeleteAlias.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetAlias {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// Name of the alias.
+    pub name: String,
+}
+
+/// ListAliases.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListAliases {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// Only aliases that run this version.
+    pub function_version: Option<String>,
+    /// From the page before.
+    pub marker: Option<String>,
+    /// At most 50 are given.
+    pub max_items: Option<i64>,
+}
+
+/// PutFunctionConcurrency.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PutFunctionConcurrency {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// For all versions together.
+    pub reserved_concurrent_executions: i64,
+}
+
+/// GetFunctionConcurrency and DeleteFunctionConcurrency.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetFunctionConcurrency {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+}
+
+/// PutProvisionedConcurrencyConfig.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PutProvisionedConcurrency {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// A published version or an alias.
+    pub qualifier: String,
+    /// From 1.
+    pub provisioned_concurrent_executions: i64,
+}
+
+/// GetProvisionedConcurrencyConfig and DeleteProvisionedConcurrencyConfig.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct GetProvisionedConcurrency {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// A published version or an alias.
+    pub qualifier: String,
+}
+
+/// ListProvisionedConcurrencyConfigs.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListProvisionedConcurrency {
+    /// Name, partial or whole ARN.
+    pub function_name: String,
+    /// From the page before.
+    pub marker: Option<String>,
+    /// At most 50 are given.
+    pub max_items: Option<i64>,
+}
+
 /// PublishLayerVersion.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -151,6 +151,11 @@ impl Target {
         ControlError::FunctionNotFound { arn: self.arn() }
     }
 
+    /// No such function, where AWS names `$LATEST`.
+    pub(crate) fn latest_not_found(&self) -> ControlError {
+        ControlError::FunctionNotFound { arn: format!("{}:$LATEST", self.function_arn()) }
+    }
+
     /// No such function.
     pub(crate) fn function_not_found(&self) -> ControlError {
         ControlError::FunctionNotFound { arn: self.function_arn() }
@@ -168,7 +173,8 @@ pub struct Resolved {
 
 impl Control {
     /// Finds what a caller's words mean: name, partial or whole ARN, and a qualifier beside.
-    /// Touches no disk and takes no lock.
+    /// For an alias of two versions, each call picks one by their weights. Touches no disk and
+    /// takes no lock.
     ///
     /// # Errors
     /// When there is no such function or version, or the words contradict each other or this
@@ -185,12 +191,12 @@ impl Control {
             None => ControlError::FunctionNotFound { arn: format!("{}:$LATEST", target.arn()) },
         };
         let name = target.name().ok_or_else(not_found)?;
-        let version = match target.suffix() {
-            None | Some(Suffix::Latest) => Version::Latest,
-            Some(Suffix::Number(number)) => Version::Published(number),
-            Some(Suffix::Other(_)) => return Err(not_found()),
+        let found = match target.suffix() {
+            None | Some(Suffix::Latest) => self.find(scope, &name, Version::Latest),
+            Some(Suffix::Number(number)) => self.find(scope, &name, Version::Published(number)),
+            Some(Suffix::Other(alias)) => self.find_alias(scope, &name, &alias),
         };
-        let found = self.find(scope, &name, version).ok_or_else(not_found)?;
+        let found = found.ok_or_else(not_found)?;
         Ok(Resolved { version: found, invoked_arn: target.arn() })
     }
 }

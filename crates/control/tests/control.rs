@@ -1,6 +1,10 @@
 //! The control plane over a real store and real trees.
 #![allow(clippy::unwrap_used)]
 
+#[path = "control/aliases.rs"]
+mod aliases;
+#[path = "control/concurrency.rs"]
+mod concurrency;
 #[path = "control/crash.rs"]
 mod crash;
 #[path = "control/fixture.rs"]

@@ -13,6 +13,9 @@ pub(crate) fn exception(kind: ErrorKind) -> &'static str {
         ErrorKind::InvalidParameterValue => "InvalidParameterValueException",
         ErrorKind::Validation => "ValidationException",
         ErrorKind::PreconditionFailed => "PreconditionFailedException",
+        ErrorKind::ProvisionedConcurrencyConfigNotFound => {
+            "ProvisionedConcurrencyConfigNotFoundException"
+        }
         ErrorKind::RequestEntityTooLarge => "RequestEntityTooLargeException",
         ErrorKind::CodeStorageExceeded => "CodeStorageExceededException",
         ErrorKind::AccessDenied => "AccessDeniedException",
@@ -28,6 +31,7 @@ pub(crate) fn control(error: &ControlError) -> ApiError {
     }
     let code = exception(kind);
     match error.message() {
+        Some(message) if !error.is_typed() => ApiError::new(code, message).untyped(),
         Some(message) => ApiError::new(code, message),
         None => ApiError::without_message(code),
     }
@@ -50,7 +54,8 @@ pub(crate) fn invoke(error: &InvokeError) -> ApiError {
             "ServiceException"
         }
     };
-    let answer = ApiError::new(kind, error.message().unwrap_or_default());
+    let mut answer = ApiError::new(kind, error.message().unwrap_or_default());
+    answer.headers.extend(error.retry_after_s().map(|s| ("retry-after", s.to_string())));
     match error.kind() {
         Invoke::TooManyRequests(reason) => answer.with_member("Reason", reason.as_str()),
         _ => answer,
@@ -70,6 +75,7 @@ mod tests {
             (ErrorKind::InvalidParameterValue, 400),
             (ErrorKind::Validation, 400),
             (ErrorKind::PreconditionFailed, 412),
+            (ErrorKind::ProvisionedConcurrencyConfigNotFound, 404),
             (ErrorKind::RequestEntityTooLarge, 413),
             (ErrorKind::CodeStorageExceeded, 400),
             (ErrorKind::AccessDenied, 403),

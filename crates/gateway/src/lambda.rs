@@ -152,6 +152,41 @@ async fn run(
         Built::ListVersionsByFunction => {
             body(&control.list_versions_by_function(scope, &typed(input)?).map_err(failed)?)
         }
+        Built::CreateAlias => {
+            body(&control.create_alias(scope, typed(input)?).await.map_err(failed)?)
+        }
+        Built::GetAlias => body(&control.get_alias(scope, &typed(input)?).map_err(failed)?),
+        Built::ListAliases => body(&control.list_aliases(scope, &typed(input)?).map_err(failed)?),
+        Built::UpdateAlias => {
+            body(&control.update_alias(scope, typed(input)?).await.map_err(failed)?)
+        }
+        Built::DeleteAlias => {
+            control.delete_alias(scope, typed(input)?).await.map_err(failed)?;
+            Ok(None)
+        }
+        Built::PutFunctionConcurrency => {
+            body(&control.put_function_concurrency(scope, typed(input)?).await.map_err(failed)?)
+        }
+        Built::GetFunctionConcurrency => {
+            body(&control.get_function_concurrency(scope, &typed(input)?).map_err(failed)?)
+        }
+        Built::DeleteFunctionConcurrency => {
+            control.delete_function_concurrency(scope, typed(input)?).await.map_err(failed)?;
+            Ok(None)
+        }
+        Built::PutProvisionedConcurrencyConfig => {
+            body(&control.put_provisioned_concurrency(scope, typed(input)?).await.map_err(failed)?)
+        }
+        Built::GetProvisionedConcurrencyConfig => {
+            body(&control.get_provisioned_concurrency(scope, &typed(input)?).map_err(failed)?)
+        }
+        Built::ListProvisionedConcurrencyConfigs => {
+            body(&control.list_provisioned_concurrency(scope, &typed(input)?).map_err(failed)?)
+        }
+        Built::DeleteProvisionedConcurrencyConfig => {
+            control.delete_provisioned_concurrency(scope, typed(input)?).await.map_err(failed)?;
+            Ok(None)
+        }
         Built::PublishLayerVersion => {
             let mut request: request::PublishLayerVersion = typed(input)?;
             request.content.zip_file = blob(input, "Content.ZipFile");

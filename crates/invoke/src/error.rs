@@ -71,6 +71,16 @@ impl InvokeError {
         }
     }
 
+    /// When it is worth to try again, seconds. AWS says nothing of its own limits; the room of
+    /// this machine changes quickly.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Throttled { source: PoolError::NoRoom { .. }, .. } => Some(1),
+            _ => None,
+        }
+    }
+
     /// What the caller is told; `None` where AWS says nothing. Faults of this machine are told
     /// in general words: their causes are the operator's.
     #[must_use]
@@ -89,6 +99,10 @@ impl From<PoolError> for InvokeError {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Throttled { reason, .. } => Self::Throttled { reason, source: error },
+            PoolError::NoRoom { .. } => {
+                let reason = ThrottleReason::ConcurrentInvocationLimitExceeded;
+                Self::Throttled { reason, source: error }
+            }
             error => Self::Platform(error),
         }
     }

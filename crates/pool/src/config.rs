@@ -16,7 +16,7 @@ pub struct PoolConfig {
     /// the same way.
     pub max_memory_mib: u64,
     /// How long an invocation waits when there is no room for an environment, and never longer
-    /// than its function's timeout; then it is throttled. The oldest invocation is served first,
+    /// than its function's timeout; then it is refused. The oldest invocation is served first,
     /// whatever its function.
     pub room_wait: Duration,
     /// How long an invocation waits for an environment that has answered, and should be free in

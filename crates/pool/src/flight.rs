@@ -70,7 +70,7 @@ impl<F: EnvironmentFactory> Ticket<F> {
 
     /// The invocation never began, or its environment is lost.
     pub(crate) fn fail(mut self, error: PoolError) {
-        if matches!(error, PoolError::Throttled { .. }) {
+        if matches!(error, PoolError::Throttled { .. } | PoolError::NoRoom { .. }) {
             self.pool.counters.throttles.fetch_add(1, Ordering::Relaxed);
         }
         self.answer(Err(error));

@@ -79,7 +79,7 @@ pub struct CreateError {
 /// Which limit an invocation ran into; the values of AWS's `Reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThrottleReason {
-    /// The account's concurrency, or the environments that this server may hold.
+    /// The account's concurrency.
     ConcurrentInvocationLimitExceeded,
     /// What is reserved for the function.
     ReservedFunctionConcurrentInvocationLimitExceeded,
@@ -115,6 +115,15 @@ pub enum PoolError {
         /// The limit.
         limit: u32,
         /// What it counts, for example `concurrent executions`.
+        unit: &'static str,
+    },
+    /// The server may not hold another environment, and none made room in the time that an
+    /// invocation may wait for it; the function did not run.
+    #[error("waited in vain for room: the limit is {limit} {unit}")]
+    NoRoom {
+        /// The limit.
+        limit: u64,
+        /// What it counts.
         unit: &'static str,
     },
     /// An environment of this size can never exist here; the function did not run.

@@ -3,7 +3,7 @@
 
 use crate::pool::Pool;
 use crate::slot::{Slot, State};
-use crate::{EnvironmentFactory, PoolError, ThrottleReason, relay};
+use crate::{EnvironmentFactory, PoolError, relay};
 use lambfold_types::InitializationType;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
@@ -235,12 +235,10 @@ async fn expire<F: EnvironmentFactory>(pool: Weak<Pool<F>>, slot: Arc<Slot<F>>, 
 impl<F: EnvironmentFactory> Room<F> {
     fn full(&self) -> PoolError {
         let by_count = self.ledger().environments >= self.max_environments;
-        let memory = u32::try_from(self.max_memory_mib).unwrap_or(u32::MAX);
         let (limit, unit) = match by_count {
-            true => (self.max_environments, "execution environments"),
-            false => (memory, "MiB for execution environments"),
+            true => (self.max_environments.into(), "execution environments"),
+            false => (self.max_memory_mib, "MiB for all execution environments"),
         };
-        let reason = ThrottleReason::ConcurrentInvocationLimitExceeded;
-        PoolError::Throttled { reason, limit, unit }
+        PoolError::NoRoom { limit, unit }
     }
 }

@@ -1,8 +1,13 @@
-//! The adapter between the pool and the environments: each knows only its own side of it.
+//! The adapters of the pool, to the environments and to the control plane: each knows only its
+//! own side of it.
 
+use lambfold_control::{Allocator, ConcurrencyPlan, VersionAllocation};
 use lambfold_environment::Launcher;
-use lambfold_pool::{CreateError, Environment, EnvironmentFactory, OnAnswer, OnEnd};
-use lambfold_types::{FunctionVersion, InitializationType, Invocation};
+use lambfold_pool::{
+    AllocationFailure, Concurrency, CreateError, Environment, EnvironmentFactory, OnAnswer, OnEnd,
+    Pool,
+};
+use lambfold_types::{FunctionName, FunctionVersion, InitializationType, Invocation, Scope};
 use std::sync::Arc;
 
 /// Makes the pool's environments with a launcher.
@@ -46,5 +51,30 @@ impl EnvironmentFactory for Factory {
                 Err(CreateError { function, source })
             }
         }
+    }
+}
+
+/// Lets the pool do what the control plane plans.
+pub(crate) struct Allocations(pub(crate) Arc<Pool<Factory>>);
+
+impl Allocator for Allocations {
+    fn apply(&self, plan: ConcurrencyPlan) {
+        let ConcurrencyPlan { scope, name, reserved, provisioned } = plan;
+        self.0.set_concurrency(&scope, &name, Concurrency { reserved, provisioned });
+    }
+
+    fn allocations(&self, scope: &Scope, name: &FunctionName) -> Vec<VersionAllocation> {
+        let failure = |failure| match failure {
+            AllocationFailure::Init => lambfold_control::AllocationFailure::Init,
+            other => lambfold_control::AllocationFailure::Host(other.to_string()),
+        };
+        let allocations = self.0.allocations(scope, name).into_iter();
+        allocations
+            .map(|one| VersionAllocation {
+                version: one.version.version,
+                allocated: one.allocated,
+                failure: one.failure.map(failure),
+            })
+            .collect()
     }
 }

@@ -5,6 +5,7 @@
 
 mod config;
 mod factory;
+mod pressure;
 mod run;
 
 pub use config::{Config, DataDir};

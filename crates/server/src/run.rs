@@ -1,4 +1,4 @@
-use crate::factory::Factory;
+use crate::factory::{Allocations, Factory};
 use crate::{Config, DataDir};
 use lambfold_control::Control;
 use lambfold_environment::{Launcher, LauncherConfig};
@@ -151,7 +151,15 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
     };
     let launcher_config = LauncherConfig { clock: clock.clone(), root: Some(root) };
     let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
-    let pool = Pool::new(Factory(launcher.clone()), PoolConfig::default());
+    let limits = PoolConfig::default();
+    let limits = PoolConfig {
+        max_environments: config.max_environments.unwrap_or(limits.max_environments),
+        max_memory_mib: config.max_memory_mib.unwrap_or(limits.max_memory_mib),
+        ..limits
+    };
+    let pool = Pool::new(Factory(launcher.clone()), limits);
+    tokio::spawn(crate::pressure::relieve(Arc::downgrade(&pool)));
+    control.set_allocator(Arc::new(Allocations(pool.clone())));
     let forgetful = Arc::downgrade(&pool);
     control.on_gone(move |gone| {
         if let Some(pool) = forgetful.upgrade() {
@@ -234,6 +242,16 @@ fn metrics(pool: &lambfold_pool::Metrics) -> Vec<Metric> {
             "lambfold_environments_idle",
             "Execution environments that wait for an event.",
             pool.idle,
+        ),
+        metric(
+            "lambfold_environments_provisioned",
+            "Execution environments of provisioned concurrency, ready or busy.",
+            pool.provisioned,
+        ),
+        metric(
+            "lambfold_environments_memory_mib",
+            "MemorySize of all execution environments together, MiB.",
+            pool.memory_mib,
         ),
         metric(
             "lambfold_concurrent_executions",

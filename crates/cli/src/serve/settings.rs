@@ -2,7 +2,7 @@ use crate::args::Serve;
 use crate::failure::Failure;
 use lambfold_sandbox::Rootfs;
 use lambfold_server::{Config, DataDir};
-use lambfold_types::{AccountId, Region};
+use lambfold_types::{AccountId, Region, limits};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Every setting of the server: its key in `lambfold.toml`, which is also its flag without the
 /// dashes and, in capitals behind `LAMBFOLD_`, its environment variable.
-pub(crate) const KEYS: [&str; 10] = [
+pub(crate) const KEYS: [&str; 13] = [
     "listen",
     "data-dir",
     "ephemeral",
@@ -19,6 +19,9 @@ pub(crate) const KEYS: [&str; 10] = [
     "rootfs",
     "isolation",
     "network",
+    "max-environments",
+    "max-memory",
+    "cpu",
     "strict",
     "insecure",
 ];
@@ -61,6 +64,9 @@ impl Settings {
             &args.rootfs,
             &args.isolation,
             &args.network,
+            &args.max_environments,
+            &args.max_memory,
+            &args.cpu,
             &args.strict,
             &args.insecure,
         ];
@@ -97,6 +103,7 @@ impl Settings {
             let value = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Boolean(flag) => flag.to_string(),
+                toml::Value::Integer(number) if key == "max-environments" => number.to_string(),
                 other => {
                     let kind = other.type_str();
                     return Err(Failure::usage(format!(
@@ -142,6 +149,7 @@ impl Settings {
     ) -> Result<Config, Failure> {
         self.only("isolation", "namespace", &["process"])?;
         self.only("network", "none", &["nat", "host"])?;
+        self.only("cpu", "weight", &["aws"])?;
         let listen = self.parse("listen", "127.0.0.1:9000", |text| {
             text.parse::<SocketAddr>().map_err(|_| "it must look like 127.0.0.1:9000")
         })?;
@@ -169,6 +177,11 @@ impl Settings {
             region: self.parse("region", "us-east-1", Region::parse)?,
             account: self.parse("account-id", "000000000000", AccountId::parse)?,
             rootfs,
+            max_environments: self.optional("max-environments", |text| match text.parse() {
+                Ok(0) | Err(_) => Err("it must be a whole number from 1"),
+                Ok(number) => Ok(number),
+            })?,
+            max_memory_mib: self.optional("max-memory", size_mib)?,
             strict: self.flag("strict")?,
             insecure,
         })
@@ -184,6 +197,17 @@ impl Settings {
         parse(text).map_err(|why| {
             Failure::usage(format!("{} has the wrong value {text:?}: {why}", self.name(key)))
         })
+    }
+
+    fn optional<T, E: std::fmt::Display>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Failure> {
+        if !self.0.contains_key(key) {
+            return Ok(None);
+        }
+        self.parse(key, "", parse).map(Some)
     }
 
     fn flag(&self, key: &str) -> Result<bool, Failure> {
@@ -213,6 +237,22 @@ impl Settings {
     fn name(&self, key: &str) -> String {
         self.0.get(key).map_or_else(|| format!("--{key}"), |(_, source)| source.name(key))
     }
+}
+
+/// `512MiB`, `4G`, …: units are binary, whatever their spelling.
+fn size_mib(text: &str) -> Result<u64, &'static str> {
+    const WHY: &str = "it must look like 512MiB or 4GiB, and be at least 128MiB";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| WHY)?;
+    let unit_mib = match unit.trim().to_ascii_lowercase().as_str() {
+        "m" | "mb" | "mib" => 1,
+        "g" | "gb" | "gib" => 1 << 10,
+        "t" | "tb" | "tib" => 1 << 20,
+        _ => return Err(WHY),
+    };
+    let size = number.checked_mul(unit_mib).ok_or(WHY)?;
+    if size < u64::from(*limits::MEMORY_MIB.start()) { Err(WHY) } else { Ok(size) }
 }
 
 fn default_data_dir(variable: &impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, Failure> {

@@ -134,7 +134,7 @@ impl Control {
             source: record.fingerprint(),
         });
         published += u64::from(version.is_some());
-        let function = FunctionRecord { latest: record, tags, published };
+        let function = FunctionRecord { latest: record, tags, published, reserved: None };
         let mut writes = vec![
             put(key::function(scope, &name), &function, Expected::Absent),
             Write::Delete { key: gone, expected: Expected::Any },

@@ -7,15 +7,15 @@ use crate::record::CounterRecord;
 use crate::request::DeleteFunction;
 use crate::target::{Suffix, Target};
 use lambfold_store::{Expected, Write};
-use lambfold_types::Scope;
+use lambfold_types::{Scope, Version};
 use std::sync::Arc;
 
 impl Control {
     /// Deletes a function with all its versions, or one version.
     ///
     /// # Errors
-    /// When there is no such function, the qualifier is `$LATEST` or an alias, or the disk
-    /// fails. A version that does not exist is no error.
+    /// When there is no such function, the qualifier is `$LATEST` or an alias, an alias refers
+    /// to the version, or the disk fails. A version that does not exist is no error.
     pub async fn delete_function(
         &self,
         scope: &Scope,
@@ -50,18 +50,41 @@ impl Control {
             self.index().function(scope, &name).ok_or_else(|| target.function_not_found())?.clone();
         if let Some(number) = number {
             let Some(version) = function.published.get(&number) else { return Ok(()) };
-            self.0
-                .store
-                .commit(vec![Write::Delete {
+            let referring = function
+                .aliases
+                .iter()
+                .filter(|(_, alias)| alias.record.refers_to(Version::Published(number)))
+                .map(|(alias, _)| alias.as_str());
+            let referring: Vec<&str> = referring.collect();
+            if !referring.is_empty() {
+                return Err(ControlError::Conflict {
+                    message: format!(
+                        "Unable to delete version because the following aliases reference it: [{}]",
+                        referring.join(", ")
+                    ),
+                });
+            }
+            let provisioned = number.to_string();
+            let writes = vec![
+                Write::Delete {
                     key: key::version(scope, &name, number),
                     expected: Expected::Revision(version.stored),
-                }])
-                .await?;
+                },
+                Write::Delete {
+                    key: key::provisioned(scope, &name, &provisioned),
+                    expected: Expected::Any,
+                },
+            ];
+            self.0.store.commit(writes).await?;
             let mut entry = Function::clone(&function);
             entry.published.remove(&number);
+            let was_provisioned = entry.provisioned.remove(&provisioned).is_some();
             self.change(scope, |region| {
                 region.functions.insert(name.clone(), Arc::new(entry));
             });
+            if was_provisioned {
+                self.allocate(scope, &name);
+            }
             self.gone(std::slice::from_ref(&version.version));
             return Ok(());
         }
@@ -77,6 +100,12 @@ impl Control {
             });
             gone.push(version.version.clone());
         }
+        let aliases = function.aliases.keys().map(|alias| key::alias(scope, &name, alias));
+        let provisioned =
+            function.provisioned.keys().map(|qualifier| key::provisioned(scope, &name, qualifier));
+        writes.extend(
+            aliases.chain(provisioned).map(|key| Write::Delete { key, expected: Expected::Any }),
+        );
         if function.record.published > 0 {
             let counter = CounterRecord { published: function.record.published };
             writes.push(put(key::gone(scope, &name), &counter, Expected::Any));
@@ -85,6 +114,7 @@ impl Control {
         self.change(scope, |region| {
             region.functions.remove(&name);
         });
+        self.allocate(scope, &name);
         self.gone(&gone);
         Ok(())
     }

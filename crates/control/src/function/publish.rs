@@ -95,11 +95,7 @@ impl Control {
         let stored = revisions.first().copied().unwrap_or(was.stored);
         let replaced = record.latest.revision != was.record.latest.revision;
         let answer = view(scope, name, number, &published.version);
-        let mut entry = Function::new(scope, name, record, stored);
-        if !replaced {
-            entry.latest = was.latest.clone();
-        }
-        entry.published.clone_from(&was.published);
+        let mut entry = was.with(scope, name, record, stored);
         if new {
             let published = Published::new(scope, name, number, published, stored);
             entry.published.insert(number, Arc::new(published));

@@ -1,5 +1,7 @@
 use super::{Shape, View};
-use crate::answer::{CodeLocation, Function, FunctionConfiguration, FunctionList, VersionList};
+use crate::answer::{
+    CodeLocation, Function, FunctionConcurrency, FunctionConfiguration, FunctionList, VersionList,
+};
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::index;
@@ -32,6 +34,9 @@ impl Control {
                 Version::Latest => function.record.tags.clone(),
                 Version::Published(_) => BTreeMap::new(),
             },
+            concurrency: function.record.reserved.map(|reserved| FunctionConcurrency {
+                reserved_concurrent_executions: Some(reserved),
+            }),
         })
     }
 
@@ -64,7 +69,11 @@ impl Control {
                     function.published.get(&number).ok_or_else(|| target.not_found())?;
                 (Version::Published(number), &published.record.version)
             }
-            Some(Suffix::Other(_)) => return Err(target.not_found()),
+            Some(Suffix::Other(alias)) => {
+                let alias = function.aliases.get(&alias).ok_or_else(|| target.not_found())?;
+                let version = alias.record.version;
+                (version, function.record_of(version).ok_or_else(|| target.not_found())?)
+            }
         };
         let view = View {
             scope,

@@ -129,9 +129,7 @@ impl Control {
         let write = put(key::function(scope, name), &record, Expected::Revision(was.stored));
         let revisions = self.0.store.commit(vec![write]).await?;
         let stored = revisions.first().copied().unwrap_or_default();
-        let mut function = Function::new(scope, name, record, stored);
-        function.published.clone_from(&was.published);
-        let function = Arc::new(function);
+        let function = Arc::new(was.with(scope, name, record, stored));
         self.change(scope, |region| {
             region.functions.insert(name.clone(), function.clone());
         });

@@ -181,9 +181,8 @@ async fn errors_in_aws_words() {
     let path = format!("{FUNCTIONS}/f/configuration");
     golden::check("wrong-type", &service.json("PUT", &path, timeout).await);
     golden::check("not-json", &service.json("PUT", &path, "{").await);
-    let aliases = format!("{FUNCTIONS}/f/aliases");
-    let alias = r#"{"Name":"a","FunctionVersion":"1"}"#;
-    golden::check("not-built", &service.json("POST", &aliases, alias).await);
+    let not_built = "/2025-11-30/capacity-providers";
+    golden::check("not-built", &service.call("GET", not_built, "", b"").await);
     golden::check("unknown-path", &service.call("GET", "/2015-03-31/nothing", "", b"").await);
     golden::check("wrong-method", &service.call("PATCH", &path, "", b"").await);
     let other = ARN.replace("us-east-1", "eu-west-1");

@@ -38,6 +38,8 @@ async fn refusals_in_aws_words() {
     golden::check("invoke-not-found", &missing);
     service.create().await;
     golden::check("invoke-throttled", &invoke(&service, "", b"\"throttle\"").await);
+    golden::check("invoke-reserved", &invoke(&service, "", b"\"reserved\"").await);
+    golden::check("invoke-no-room", &invoke(&service, "", b"\"no room\"").await);
     golden::check("invoke-lost", &invoke(&service, "", b"\"lost\"").await);
     golden::check("invoke-not-json", &invoke(&service, "", b"\x99\x98").await);
     let text = "content-type: text/plain\r\n";

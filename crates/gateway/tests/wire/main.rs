@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod client;
+mod concurrency;
 mod control;
 mod golden;
 mod hostile;

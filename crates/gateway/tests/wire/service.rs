@@ -53,6 +53,16 @@ impl Placement for Fakes {
                     unit: "concurrent executions",
                 });
             }
+            b"\"reserved\"" => {
+                return Err(PoolError::Throttled {
+                    reason: ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded,
+                    limit: 1,
+                    unit: "concurrent executions",
+                });
+            }
+            b"\"no room\"" => {
+                return Err(PoolError::NoRoom { limit: 1, unit: "execution environments" });
+            }
             b"\"lost\"" => return Ok(InFlight { answer: answered, end: ended }),
             b"\"fail\"" => {
                 let error = br#"{"errorType":"Boom","errorMessage":"no"}"#;

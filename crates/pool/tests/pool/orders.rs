@@ -132,7 +132,7 @@ async fn carry_out(plan: Plan) {
                                 assert!(act.lost);
                                 true
                             }
-                            Err(PoolError::Throttled { .. } | PoolError::Create(_)) => false,
+                            Err(PoolError::NoRoom { .. } | PoolError::Create(_)) => false,
                             Err(error) => panic!("{error}"),
                         };
                         assert_eq!(in_flight.end.await.is_ok(), ran);

@@ -51,12 +51,9 @@ async fn waiting_ends_with_the_timeout_of_the_function() {
     sleep(1_000 * MS).await;
     let later = start(&pool, 1, act(1));
     let error = waiting.answer.await.unwrap().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "throttled by ConcurrentInvocationLimitExceeded: the limit is 1 execution environments"
-    );
+    assert_eq!(error.to_string(), "waited in vain for room: the limit is 1 execution environments");
     assert_eq!(begin.elapsed(), 3_000 * MS, "its timeout is 3 s");
-    assert!(matches!(later.answer.await.unwrap(), Err(PoolError::Throttled { .. })));
+    assert!(matches!(later.answer.await.unwrap(), Err(PoolError::NoRoom { limit: 1, .. })));
     assert_eq!(begin.elapsed(), 4_000 * MS);
     assert_eq!(pool.metrics().throttles, 2);
     // Who comes when there is room is not held up by those who gave up.

@@ -49,6 +49,9 @@ fn flags_come_in_the_order_of_the_keys() {
         rootfs: Some("f".into()),
         isolation: Some("i".into()),
         network: Some("n".into()),
+        max_environments: Some("E".into()),
+        max_memory: Some("M".into()),
+        cpu: Some("c".into()),
         strict: Some("s".into()),
         insecure: Some("u".into()),
         config: None,
@@ -58,6 +61,8 @@ fn flags_come_in_the_order_of_the_keys() {
         let initial = match key {
             "rootfs" => "f",
             "insecure" => "u",
+            "max-environments" => "E",
+            "max-memory" => "M",
             _ => &key[..1],
         };
         assert_eq!(settings.0[key].0, initial);
@@ -106,12 +111,19 @@ fn listening_beyond_this_machine_has_to_be_asked_for_twice() {
 
 #[test]
 fn wrong_values_name_their_source() {
-    let cases: [(Settings, &str); 6] = [
+    let cases: [(Settings, &str); 10] = [
         (flags(&[("listen", "9000")]), "--listen has the wrong value \"9000\""),
         (environment(&[("strict", "maybe")]), "LAMBFOLD_STRICT has the wrong value \"maybe\""),
         (flags(&[("isolation", "process")]), "--isolation process is not built yet"),
         (flags(&[("network", "nat")]), "--network nat is not built yet"),
         (flags(&[("network", "x")]), "--network has the wrong value \"x\""),
+        (flags(&[("cpu", "aws")]), "--cpu aws is not built yet"),
+        (flags(&[("max-environments", "0")]), "--max-environments has the wrong value \"0\""),
+        (
+            environment(&[("max-environments", "many")]),
+            "LAMBFOLD_MAX_ENVIRONMENTS has the wrong value \"many\"",
+        ),
+        (flags(&[("max-memory", "8")]), "--max-memory has the wrong value \"8\""),
         (flags(&[("rootfs", "/nonexistent")]), "--rootfs has the wrong value"),
     ];
     for (settings, start) in cases {
@@ -131,4 +143,26 @@ fn files_with_unknown_keys_or_types_are_refused() {
         assert_eq!(message(&read(text).expect_err(text)), expected);
     }
     assert!(read("").is_ok());
+}
+
+#[test]
+fn sizes_have_a_unit_and_hold_at_least_one_small_environment() {
+    for (text, mib) in
+        [("128MiB", 128), ("512 mb", 512), ("4G", 4_096), ("4GiB", 4_096), ("2TiB", 2_097_152)]
+    {
+        assert_eq!(size_mib(text), Ok(mib), "{text}");
+    }
+    for text in ["", "MiB", "127MiB", "4", "4KiB", "-1GiB", "1.5GiB", "99999999999999999TiB"] {
+        assert!(size_mib(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn limits_of_environments_come_from_numbers_and_text() {
+    let text = "max-environments = 20\nmax-memory = '8GiB'\nephemeral = true";
+    let settings = Settings::from_file(text, Source::File("x.toml".into())).expect("file");
+    let config = resolve(&settings).expect("resolve");
+    assert_eq!((config.max_environments, config.max_memory_mib), (Some(20), Some(8_192)));
+    let config = resolve(&flags(&[("ephemeral", "true")])).expect("resolve");
+    assert_eq!((config.max_environments, config.max_memory_mib), (None, None));
 }
