@@ -3,6 +3,7 @@
 
 mod e2e {
     mod clients;
+    mod concurrency;
     mod crash;
     mod extensions;
     mod harness;

@@ -4,7 +4,7 @@ use super::harness::{Api, bin, root, server, venv};
 use serde_json::json;
 use std::process::Command;
 
-fn python(script: &str, args: &[&str]) {
+pub(super) fn python(script: &str, args: &[&str]) {
     let output = Command::new(venv("python"))
         .arg(root().join("e2e/tests/clients").join(script))
         .args(args)
