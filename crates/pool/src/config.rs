@@ -71,8 +71,6 @@ pub struct Metrics {
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) creating: AtomicU32,
-    pub(crate) busy: AtomicU32,
-    pub(crate) concurrency: AtomicU32,
     /// Accepted invocations whose phase is not over.
     pub(crate) active: AtomicUsize,
     pub(crate) cold_starts: AtomicU64,

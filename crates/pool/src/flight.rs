@@ -63,7 +63,6 @@ impl<F: EnvironmentFactory> Ticket<F> {
         if let Some(sender) = self.answer.take() {
             // The place is free before the caller knows, or its next request could be refused.
             self.slot.leave(self.place);
-            self.pool.counters.concurrency.fetch_sub(1, Ordering::SeqCst);
             let _ = sender.send(result);
         }
     }

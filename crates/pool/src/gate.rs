@@ -63,6 +63,11 @@ impl Gate {
         }
     }
 
+    /// Invocations that run now and took no provisioned place.
+    pub(crate) fn running(&self) -> u32 {
+        self.running.load(Ordering::SeqCst)
+    }
+
     /// `provisioned`: the environments that are allocated of what is reserved.
     pub(crate) fn set_reserved(&self, reserved: Option<u32>, provisioned: u32) {
         let limit = reserved.unwrap_or(0).saturating_sub(provisioned);

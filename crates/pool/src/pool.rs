@@ -4,11 +4,11 @@ use crate::config::{Counters, Metrics, PoolConfig};
 use crate::flight::{Answering, Caller, Creation, InFlight, Phase, Ticket};
 use crate::provision::Functions;
 use crate::room::Room;
-use crate::slot::{Demand, Key, Member, Slot, State, Waiter};
+use crate::slot::{Demand, Key, KeyHasher, Member, Slot, State, Waiter};
 use crate::{CreateError, Environment, EnvironmentFactory, PoolError, relay};
 use lambfold_types::{FunctionVersion, InitializationType, Invocation, PhaseEnd};
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasherDefault, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 const SHARDS: usize = 32;
 
-type Shard<F> = RwLock<HashMap<Key, Arc<Slot<F>>>>;
+type Shard<F> = RwLock<HashMap<Key, Arc<Slot<F>>, BuildHasherDefault<KeyHasher>>>;
 type Locked<'a, F> = MutexGuard<'a, State<F>>;
 
 /// Places invocations on environments.
@@ -77,7 +77,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         self.admit(&version)?;
         let (caller, in_flight) = Caller::new();
         let since = Instant::now();
-        let key = Key(version);
+        let key = self.key(version);
         loop {
             let slot = self.slot(&key);
             let place = match slot.enter() {
@@ -94,7 +94,6 @@ impl<F: EnvironmentFactory> Pool<F> {
                 slot.leave(place);
                 continue;
             }
-            self.counters.concurrency.fetch_add(1, Ordering::SeqCst);
             let ticket = Ticket::new(Arc::clone(self), Arc::clone(&slot), place, caller);
             let waiter = Waiter { since, invocation, ticket };
             if let Some(member) = state.pick(place) {
@@ -116,7 +115,7 @@ impl<F: EnvironmentFactory> Pool<F> {
         for shard in &self.shards {
             let mut removed = Vec::new();
             write(shard).retain(|key, slot| {
-                let stays = !gone(&key.0);
+                let stays = !gone(&key.version);
                 if !stays {
                     removed.push(Arc::clone(slot));
                 }
@@ -182,21 +181,33 @@ impl<F: EnvironmentFactory> Pool<F> {
     }
 
     /// The counters now. They are read one after the other, so that sums may be off by the
-    /// invocations that passed meanwhile.
+    /// invocations that passed meanwhile. Invocations pay for as few of them as may be: some are
+    /// counted here, slot by slot.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let c = &self.counters;
+        let (mut idle, mut taken) = (0, 0);
+        let mut count = |slot: &Slot<F>| {
+            let state = slot.lock();
+            idle += (state.idle.len() + state.ready.len()) as u64;
+            taken += u64::from(slot.taken());
+        };
+        self.forgotten().iter().filter_map(Weak::upgrade).for_each(|slot| count(&slot));
+        for shard in &self.shards {
+            let slots = shard.read().unwrap_or_else(PoisonError::into_inner);
+            slots.values().for_each(|slot| count(slot));
+        }
         let (environments, memory_mib) = self.room.taken();
         let creating = c.creating.load(Ordering::Relaxed).into();
-        let busy = c.busy.load(Ordering::Relaxed).into();
+        let functions = self.functions();
         Metrics {
             environments,
             memory_mib,
             creating,
-            busy,
-            idle: environments.saturating_sub(creating).saturating_sub(busy),
-            provisioned: self.functions().provisioned(),
-            concurrent_executions: c.concurrency.load(Ordering::Relaxed).into(),
+            busy: environments.saturating_sub(creating).saturating_sub(idle),
+            idle,
+            provisioned: functions.provisioned(),
+            concurrent_executions: functions.running() + taken,
             cold_starts: c.cold_starts.load(Ordering::Relaxed),
             warm_starts: c.warm_starts.load(Ordering::Relaxed),
             throttles: c.throttles.load(Ordering::Relaxed),
@@ -228,16 +239,21 @@ impl<F: EnvironmentFactory> Pool<F> {
         }
     }
 
+    pub(crate) fn key(&self, version: Arc<FunctionVersion>) -> Key {
+        Key::new(version, &self.hasher)
+    }
+
     pub(crate) fn slot(&self, key: &Key) -> Arc<Slot<F>> {
-        let hash = self.hasher.hash_one(key);
-        let shard = &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or(0)];
+        // The map within uses the lowest and the highest bits.
+        let number = (key.hash >> 32) % SHARDS as u64;
+        let shard = &self.shards[usize::try_from(number).unwrap_or(0)];
         if let Some(slot) = shard.read().unwrap_or_else(PoisonError::into_inner).get(key) {
             return Arc::clone(slot);
         }
         let mut slots = write(shard);
         let slot = slots.entry(key.clone()).or_insert_with(|| {
-            let gate = self.functions().gate(&key.0);
-            Slot::new(Arc::clone(&key.0), gate)
+            let gate = self.functions().gate(&key.version);
+            Slot::new(Arc::clone(&key.version), gate)
         });
         Arc::clone(slot)
     }
@@ -248,7 +264,6 @@ impl<F: EnvironmentFactory> Pool<F> {
         member: Arc<Member<F::Environment>>,
         waiter: Waiter<F>,
     ) {
-        self.counters.busy.fetch_add(1, Ordering::Relaxed);
         let Waiter { invocation, mut ticket, .. } = waiter;
         let environment = Arc::clone(&member.environment);
         let mut phase = Phase::new(Arc::clone(self), Arc::clone(slot), member, ticket.take_end());
@@ -269,7 +284,6 @@ impl<F: EnvironmentFactory> Pool<F> {
         caller: Option<oneshot::Sender<PhaseEnd>>,
     ) {
         slot.finishing.fetch_sub(1, Ordering::SeqCst);
-        self.counters.busy.fetch_sub(1, Ordering::Relaxed);
         let mut state = slot.lock();
         let mut next = None;
         let mut gone = None;
@@ -311,6 +325,7 @@ impl<F: EnvironmentFactory> Pool<F> {
     }
 
     /// Sees to it that somebody is on the way to every waiter, and gives up the lock.
+    #[cold]
     fn supply(self: &Arc<Self>, slot: &Arc<Slot<F>>, mut state: Locked<'_, F>) {
         if state.wanting {
             self.want(slot, &mut state);

@@ -6,7 +6,7 @@
 
 use crate::gate::{Account, Gate};
 use crate::pool::Pool;
-use crate::slot::{Key, Member, Provision, Slot};
+use crate::slot::{Member, Provision, Slot};
 use crate::{CreateError, Environment, EnvironmentFactory, relay};
 use lambfold_types::{FunctionName, FunctionVersion, InitializationType, Scope};
 use std::collections::HashMap;
@@ -128,6 +128,11 @@ impl<F: EnvironmentFactory> Functions<F> {
         slots.map(|slot| u64::from(slot.places())).sum()
     }
 
+    /// Invocations that took no provisioned place and are not answered.
+    pub(crate) fn running(&self) -> u64 {
+        self.by_name.values().map(|function| u64::from(function.gate.running())).sum()
+    }
+
     /// What the account has left for functions that reserve nothing.
     fn refresh_account(&self, scope: &Scope) {
         let of_scope = self.by_name.iter().filter(|((other, _), _)| other == scope);
@@ -175,7 +180,7 @@ impl<F: EnvironmentFactory> Pool<F> {
 
     /// The slot of a version, which from now on is to have this many provisioned environments.
     fn aim(&self, version: Arc<FunctionVersion>, count: u32) -> Arc<Slot<F>> {
-        let key = Key(version);
+        let key = self.key(version);
         loop {
             let slot = self.slot(&key);
             let mut state = slot.lock();
@@ -286,6 +291,7 @@ impl<F: EnvironmentFactory> Pool<F> {
     }
 
     /// The number of a slot's provisioned environments has changed.
+    #[cold]
     pub(crate) fn reallocated(&self, slot: &Arc<Slot<F>>) {
         self.settle(&slot.version.scope, &slot.version.name);
         self.provision(slot);

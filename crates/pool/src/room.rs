@@ -109,9 +109,13 @@ impl<F: EnvironmentFactory> Pool<F> {
     /// Gives what room there is to those who wait for it, the oldest first. May be called at any
     /// time without a slot's lock.
     pub(crate) fn distribute(&self) {
-        if !self.room.is_wanted() {
-            return;
+        if self.room.is_wanted() {
+            self.distribute_now();
         }
+    }
+
+    #[cold]
+    fn distribute_now(&self) {
         let Some(me) = self.me.upgrade() else { return };
         self.room.again.store(true, Ordering::SeqCst);
         while self.room.again.load(Ordering::SeqCst) {

@@ -6,7 +6,7 @@ use crate::provision::AllocationFailure;
 use crate::{EnvironmentFactory, PoolError};
 use lambfold_types::{FunctionVersion, Invocation};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,12 +15,43 @@ use tokio::time::Instant;
 /// Finds the slot of a revision. The whole identity is compared, so that two functions never
 /// share an environment even if their revision texts were equal.
 #[derive(Clone)]
-pub(crate) struct Key(pub(crate) Arc<FunctionVersion>);
+pub(crate) struct Key {
+    pub(crate) version: Arc<FunctionVersion>,
+    /// Of the revision; computed once, and good enough for a map as it is.
+    pub(crate) hash: u64,
+}
+
+impl Key {
+    pub(crate) fn new(version: Arc<FunctionVersion>, hasher: &RandomState) -> Self {
+        let hash = hasher.hash_one(&version.revision);
+        Self { version, hash }
+    }
+}
+
+/// Of keys, which bring their hash along.
+#[derive(Default)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (&*self.0, &*other.0);
-        Arc::ptr_eq(&self.0, &other.0)
+        let (a, b) = (&*self.version, &*other.version);
+        Arc::ptr_eq(&self.version, &other.version)
             || (a.revision == b.revision
                 && a.version == b.version
                 && a.name == b.name
@@ -32,8 +63,7 @@ impl Eq for Key {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.revision.hash(state);
-        self.0.name.hash(state);
+        state.write_u64(self.hash);
     }
 }
 
@@ -167,6 +197,11 @@ impl<F: EnvironmentFactory> Slot<F> {
         } else {
             self.gate.leave(place);
         }
+    }
+
+    /// Provisioned places that are taken.
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::SeqCst)
     }
 
     pub(crate) fn places(&self) -> u32 {
