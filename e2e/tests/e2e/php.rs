@@ -168,6 +168,17 @@ fn the_same_zips_run_with_and_without_php_around() {
     let debian = root().join("target/rootfs/debian-12");
     assert!(debian.join("etc").exists(), "{} is missing: run tools/setup test", debian.display());
     assert!(!debian.join("usr/bin/php").exists() && !debian.join("usr/bin/jq").exists());
+    // What it lacks is named, and what it has comes from it.
+    let debian_text = debian.to_str().unwrap();
+    let out = work.path().join("none.zip");
+    let mut command = Command::new(lambfold());
+    command.args(["layer", "build", "php", "--from", debian_text, "-o"]).arg(&out);
+    let output = command.output().unwrap();
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && talk.contains("php-cgi php-cli"), "{talk}");
+    assert!(!out.exists());
+    build("bash", &["--from", debian_text], tempfile::tempdir().unwrap().path());
+
     let nothing = tempfile::tempdir().unwrap();
     for (what, rootfs) in
         [("host", None), ("Debian", Some(&*debian)), ("nothing", Some(nothing.path()))]

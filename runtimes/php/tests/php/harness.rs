@@ -205,7 +205,8 @@ impl Runtime {
 
     /// Where the runtime keeps its own files.
     pub(crate) fn home(&self) -> PathBuf {
-        std::env::temp_dir().join(format!(".lambfold-php-{}", self.child.id()))
+        // It knows no TMPDIR.
+        PathBuf::from(format!("/tmp/.lambfold-php-{}", self.child.id()))
     }
 
     /// The PHPs that run now.
