@@ -51,6 +51,15 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 64 * 1024], filled: 0 })
     }
 
+    /// Gives up on an answer after this time, for peers that may never give one.
+    ///
+    /// # Errors
+    /// When the socket refuses it.
+    pub fn give_up_after(self, time: std::time::Duration) -> io::Result<Self> {
+        self.stream.set_read_timeout(Some(time))?;
+        Ok(self)
+    }
+
     /// Sends one request as it is and returns the answer's head and body.
     ///
     /// # Errors
