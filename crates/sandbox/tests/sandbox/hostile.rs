@@ -71,13 +71,14 @@ fn set_uid_programs_give_nothing() {
         }
     }
     // A set-uid program of the host's root. It waits for a password, or has given up already: its
-    // ids are those that it got at its start until it is waited for.
+    // ids are those that it got at its start until it is waited for. While it is being executed it
+    // has its name before its ids, and runs.
     let host = perl(
         "pipe(my $hold, my $keep); my $child = fork; \
          if (!$child) { open(STDIN, '<&', $hold); open(STDERR, '>', '/dev/null'); \
          open(STDOUT, '>', '/dev/null'); exec '/usr/bin/su' } \
          my $status; do { open(my $f, '<', qq(/proc/$child/status)) or die; local $/; $status = <$f> } \
-         until $status =~ /^Name:\\tsu$/m; kill 9, $child; \
+         until $status =~ /^Name:\\tsu$/m && $status =~ /^State:\\t[SZ]/m; kill 9, $child; \
          my ($ids) = $status =~ /^Uid:\\t(.*)$/m; my @ids = split ' ', $ids; \
          print qq($ids[0] became $ids[1]\\n)",
     );
