@@ -145,8 +145,7 @@ impl Gateway {
         if head.method == Method::POST
             && let Some(function) = invoke::function_of(path)
         {
-            let function = function.to_owned();
-            return invoke::answer(self, &function, &head, body, id).await;
+            return invoke::answer(self, function, &head, body, id).await;
         }
         match path {
             "/" => self.root(&head, body, id).await,
