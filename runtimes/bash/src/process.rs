@@ -75,8 +75,9 @@ impl Process {
             }
         }
         if itself_too {
-            family.push(root);
+            family.insert(0, root);
         }
+        // Parents first: one that saw a child die of the signal would go on with its next line.
         send(&family, signal);
     }
 }
@@ -178,6 +179,25 @@ mod tests {
         assert_eq!(scanned, listed);
         process.signal(Signal::KILL, true);
         process.child.wait().expect("it ends");
+    }
+
+    #[test]
+    fn no_parent_goes_on_when_its_child_is_stopped() {
+        let mut command = Command::new("bash");
+        // The many others give it the time to.
+        let script = "sleep 600 & first=$!; for i in {1..300}; do sleep 600 & done
+            echo up; wait $first; echo late";
+        command.args(["-c", script]);
+        for signal in [Signal::TERM, Signal::KILL] {
+            let mut process = Process::start(command.stdout(Stdio::piped())).expect("bash runs");
+            let mut stdout = process.child.stdout.take().expect("a pipe");
+            let mut up = [0; 3];
+            stdout.read_exact(&mut up).expect("it says that it is up");
+            process.signal(signal, true);
+            let mut rest = String::new();
+            stdout.read_to_string(&mut rest).expect("text");
+            assert_eq!(rest, "", "{signal:?}");
+        }
     }
 
     #[test]
