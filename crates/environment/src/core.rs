@@ -48,6 +48,8 @@ pub(crate) struct Core {
     exit_by: Option<Instant>,
     /// Out-of-memory kills that are accounted for.
     oom_kills: u64,
+    /// When the guests' memory peak was read last, monotonic µs, and what it was, bytes.
+    memory_peak: Option<(u64, u64)>,
     /// Length of an init phase that no `REPORT` has told yet.
     init_us: Option<u64>,
     /// What the runtime posted when its init failed.
@@ -92,6 +94,7 @@ impl Core {
             announced: None,
             exit_by: None,
             oom_kills: 0,
+            memory_peak: None,
             init_us: None,
             init_error: None,
             stop: None,

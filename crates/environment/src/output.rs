@@ -20,6 +20,8 @@ pub const LOG_BURST_BYTES: u64 = 8 << 20;
 
 /// Read at a time, on the stack.
 const CHUNK_BYTES: usize = 16 << 10;
+/// Read first at the end of a phase: most have left nothing.
+const FIRST_CHUNK_BYTES: usize = 512;
 /// Read at most at the end of a phase: a pipe holds less, a guest that writes on and on would
 /// otherwise hold the phase open.
 const DRAIN_BYTES: usize = 1 << 20;
@@ -142,14 +144,17 @@ impl Output {
 
     /// Takes one chunk of what the guests wrote.
     pub(crate) fn read(&mut self, writer: Writer, now: Moment) -> Pipe {
+        self.read_with(&mut [0; CHUNK_BYTES], writer, now)
+    }
+
+    fn read_with(&mut self, chunk: &mut [u8], writer: Writer, now: Moment) -> Pipe {
         let source = match (writer, &mut self.extensions) {
             (Writer::Function, _) => &mut self.function,
             (Writer::Extensions, Some(source)) => source,
             (Writer::Extensions, None) => return Pipe::Closed,
         };
-        let mut chunk = [0; CHUNK_BYTES];
         let count = loop {
-            match (&*source.pipe).read(&mut chunk) {
+            match (&*source.pipe).read(chunk) {
                 Ok(0) => return Pipe::Closed,
                 Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -168,6 +173,10 @@ impl Output {
     /// Takes everything that the guests wrote until now, unfinished lines included.
     pub(crate) fn drain(&mut self, now: Moment) {
         for writer in [Writer::Function, Writer::Extensions] {
+            let first = self.read_with(&mut [0; FIRST_CHUNK_BYTES], writer, now);
+            if !matches!(first, Pipe::Read(_)) {
+                continue;
+            }
             let mut total = 0;
             while total < DRAIN_BYTES
                 && let Pipe::Read(count) = self.read(writer, now)

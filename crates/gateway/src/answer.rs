@@ -49,6 +49,14 @@ impl AnswerBody {
         Self::Full(Some(bytes.into()).filter(|bytes| !bytes.is_empty()))
     }
 
+    /// The bytes at hand; none of a file.
+    pub(crate) fn bytes(&self) -> Bytes {
+        match self {
+            Self::Full(bytes) => bytes.clone().unwrap_or_default(),
+            Self::File(_) => Bytes::new(),
+        }
+    }
+
     /// The first `size` bytes of a file.
     pub(crate) fn file(file: File, size: u64) -> Self {
         Self::File(FileBody { left: size, state: Reading::Idle(Some(file)) })

@@ -71,7 +71,7 @@ pub struct Gateway {
     pub(crate) counters: Counters,
     pub(crate) receiver: Receiver,
     pub(crate) tickets: Tickets,
-    guard: Guard,
+    pub(crate) guard: Guard,
     metrics: MetricSource,
     ready: AtomicBool,
 }

@@ -5,6 +5,7 @@
 use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
 use http::uri::{Authority, Uri};
+use lambfold_http1::{Fields as _, Head};
 use std::net::IpAddr;
 
 /// Why a request was taken for a web page's.
@@ -83,6 +84,15 @@ impl Guard {
             }
         }
         Ok(())
+    }
+
+    /// Whether a request is certainly not a web page's; of any other one [`Guard::check`] says
+    /// what is wrong with it.
+    pub(crate) fn admits(&self, head: &Head<'_>, local: IpAddr) -> bool {
+        let mut hosts = head.all("host");
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+        let is_page = ["origin", "sec-fetch-site"].iter().any(|name| head.field(name).is_some());
+        !is_page && std::str::from_utf8(host).is_ok_and(|host| self.own(host, local))
     }
 
     /// Whether `host[:port]` is this server.

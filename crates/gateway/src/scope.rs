@@ -1,14 +1,14 @@
 //! Account and region of a request.
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use crate::invoke::text;
+use lambfold_http1::Fields;
 use lambfold_types::{Region, Scope};
 use std::borrow::Cow;
 
 /// The scope of a request: the region of the signature's credential scope, which is the one the
 /// client was configured with, else the server's. The signature itself is not verified here.
-pub(crate) fn of<'a>(server: &'a Scope, headers: &HeaderMap, query: &str) -> Cow<'a, Scope> {
-    let signed = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+pub(crate) fn of<'a>(server: &'a Scope, headers: &dyn Fields, query: &str) -> Cow<'a, Scope> {
+    let signed = headers.field("authorization").and_then(text);
     let region = match signed.and_then(header_region) {
         Some(region) => Some(Cow::Borrowed(region)),
         None => query_region(query).map(Cow::Owned),
@@ -47,6 +47,8 @@ fn credential_region(credential: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderMap;
+    use http::header::AUTHORIZATION;
     use lambfold_types::AccountId;
 
     fn region(authorization: Option<&str>, query: &str) -> String {

@@ -1,9 +1,11 @@
 //! The listener: connections, their limits, and their end.
 
 use crate::gateway::Gateway;
+use crate::invoke;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lambfold_http1::{Arrival, Connection, Head, Rewound};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
@@ -72,6 +74,41 @@ async fn connection(stream: TcpStream, gateway: &Arc<Gateway>, mut closed: watch
     let local: IpAddr = local.ip();
     // An answer is one small write: waiting for more to send with it costs 40 ms.
     let _ = stream.set_nodelay(true);
+    let mut connection = Connection::new(stream, Some(gateway.config.limits.head_time));
+    loop {
+        let is_wanted =
+            |head: &Head<'_>| invoke::is_plain(head) && gateway.guard.admits(head, local);
+        let arrival = tokio::select! {
+            biased;
+            arrival = connection.next(is_wanted) => arrival,
+            _ = closed.wait_for(|closed| *closed) => break,
+        };
+        match arrival {
+            Arrival::Request => {
+                let closes = || *closed.borrow();
+                match invoke::answer_plain(gateway, &mut connection, closes).await {
+                    Ok(()) if *closed.borrow() => return,
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection ended early");
+                        return;
+                    }
+                }
+            }
+            Arrival::Foreign => break,
+            Arrival::Closed => return,
+        }
+    }
+    serve_any(connection.rewind(), local, gateway, closed).await;
+}
+
+/// Serves whatever is not an Invoke request of the plain kind, and all that comes after it.
+async fn serve_any(
+    stream: Rewound<TcpStream>,
+    local: IpAddr,
+    gateway: &Arc<Gateway>,
+    mut closed: watch::Receiver<bool>,
+) {
     let service = service_fn(|request| {
         let gateway = gateway.clone();
         async move { Ok::<_, Infallible>(gateway.handle(request, local).await) }

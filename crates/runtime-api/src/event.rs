@@ -1,6 +1,7 @@
 use crate::refusal::Refusal;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use lambfold_http1::Draft;
 use lambfold_types::Invocation;
 use std::sync::Arc;
 
@@ -16,32 +17,52 @@ pub struct Event {
     pub deadline_ms: u64,
 }
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
-const DEADLINE_MS: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
-const FUNCTION_ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-function-arn");
-const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
-const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
+const REQUEST_ID: &str = "Lambda-Runtime-Aws-Request-Id";
+const DEADLINE_MS: &str = "Lambda-Runtime-Deadline-Ms";
+const FUNCTION_ARN: &str = "Lambda-Runtime-Invoked-Function-Arn";
+const TRACE_ID: &str = "Lambda-Runtime-Trace-Id";
+const CLIENT_CONTEXT: &str = "Lambda-Runtime-Client-Context";
+const CONTENT_TYPE: &str = "Content-Type";
 
 impl Event {
-    /// Adds the headers of the `next` answer; empty values are left out, except the content type.
-    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+    /// Names and values of the headers of the `next` answer that hold text; empty values are left
+    /// out, except the content type.
+    fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let invocation = &self.invocation;
-        headers.insert(REQUEST_ID, value(invocation.request_id.to_string()));
-        headers.insert(DEADLINE_MS, HeaderValue::from(self.deadline_ms));
-        for (name, text) in [
-            (FUNCTION_ARN, Some(&invocation.invoked_function_arn)),
-            (TRACE_ID, invocation.trace_id.as_ref()),
-            (CLIENT_CONTEXT, invocation.client_context.as_ref()),
-        ] {
-            if let Some(text) = text.filter(|text| !text.is_empty()) {
-                headers.insert(name, value(text.to_string()));
+        let content_type = invocation.content_type.as_deref().filter(|text| !text.is_empty());
+        [
+            (FUNCTION_ARN, Some(&*invocation.invoked_function_arn)),
+            (TRACE_ID, invocation.trace_id.as_deref()),
+            (CLIENT_CONTEXT, invocation.client_context.as_deref()),
+            (CONTENT_TYPE, Some(content_type.unwrap_or("application/json"))),
+        ]
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text.filter(|text| !text.is_empty())?)))
+    }
+
+    /// Adds the headers of the `next` answer.
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        let mut add = |name: &'static str, value| {
+            if let Ok(name) = HeaderName::try_from(name) {
+                headers.insert(name, value);
             }
-        }
-        let content_type = match &invocation.content_type {
-            Some(text) if !text.is_empty() => value(text.to_string()),
-            _ => HeaderValue::from_static("application/json"),
         };
-        headers.insert(CONTENT_TYPE, content_type);
+        add(REQUEST_ID, value(self.invocation.request_id.to_string()));
+        add(DEADLINE_MS, HeaderValue::from(self.deadline_ms));
+        for (name, text) in self.texts() {
+            add(name, value(text.to_owned()));
+        }
+    }
+
+    /// Writes the headers of the `next` answer.
+    pub(crate) fn write(&self, draft: &mut Draft<'_>) {
+        let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+        let id = self.invocation.request_id.0.as_hyphenated().encode_lower(&mut id);
+        draft.field(REQUEST_ID, id);
+        draft.number(DEADLINE_MS, self.deadline_ms);
+        for (name, text) in self.texts() {
+            draft.field(name, text);
+        }
     }
 }
 

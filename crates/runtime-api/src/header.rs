@@ -1,7 +1,6 @@
 //! Rules for the headers that a runtime sends.
 
-use http::HeaderMap;
-use http::header::USER_AGENT;
+use lambfold_http1::Fields;
 
 /// Longest runtime release, bytes.
 const RELEASE_BYTES: usize = 128;
@@ -34,12 +33,13 @@ fn is_known_shape(value: &[u8]) -> bool {
 /// words of `Lambda-Runtime-Features` in parentheses; `Unknown` without a user agent; at most
 /// 128 bytes.
 #[must_use]
-pub fn runtime_release(headers: &HeaderMap) -> String {
-    let text = |name: &http::HeaderName| {
-        headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+pub fn runtime_release(headers: &dyn Fields) -> String {
+    let text = |name: &str| {
+        let value = headers.field(name).filter(|value| value.is_ascii());
+        value.and_then(|value| std::str::from_utf8(value).ok()).unwrap_or_default()
     };
-    let agent = text(&USER_AGENT).split_ascii_whitespace().next().unwrap_or("Unknown");
-    let features: Vec<String> = text(&http::HeaderName::from_static("lambda-runtime-features"))
+    let agent = text("user-agent").split_ascii_whitespace().next().unwrap_or("Unknown");
+    let features: Vec<String> = text("lambda-runtime-features")
         .split_ascii_whitespace()
         .map(|word| word.replace(['(', ')'], ""))
         .filter(|word| !word.is_empty())
@@ -65,7 +65,7 @@ pub fn runtime_release(headers: &HeaderMap) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
     use proptest::prelude::*;
 
     #[test]

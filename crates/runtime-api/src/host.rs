@@ -5,7 +5,7 @@ use crate::machine::{Post, Posting, Ticket};
 use crate::refusal::Refusal;
 use crate::telemetry::{Subscription, SubscriptionRefusal};
 use bytes::Bytes;
-use http::HeaderMap;
+use lambfold_http1::Fields;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -151,15 +151,15 @@ pub enum Posted {
 }
 
 /// Who asks for the next event.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Caller<'a> {
-    headers: &'a HeaderMap,
+    headers: &'a dyn Fields,
 }
 
 impl<'a> Caller<'a> {
     /// The sender of a request with these headers.
     #[must_use]
-    pub fn new(headers: &'a HeaderMap) -> Self {
+    pub fn new(headers: &'a dyn Fields) -> Self {
         Self { headers }
     }
 

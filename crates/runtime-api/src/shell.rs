@@ -5,6 +5,7 @@ mod body;
 mod extension;
 mod io;
 mod route;
+mod short;
 
 use crate::host::Host;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use io::{Gate, Guarded, HeadBudget};
+use lambfold_http1::{Arrival, Connection};
 use lambfold_types::limits::RUNTIME_API_HEADER_BYTES;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -62,11 +64,10 @@ pub async fn serve<H: Host>(listeners: Vec<TcpListener>, host: Arc<H>, limits: L
         tokio::select! {
             (permit, accepted) = accepted => match accepted {
                 Ok(stream) => {
-                    let stream = Guarded::new(stream, Arc::clone(&budget), limits.head_timeout);
-                    let host = Arc::clone(&host);
+                    let (budget, host) = (Arc::clone(&budget), Arc::clone(&host));
                     connections.spawn(async move {
                         let _permit = permit;
-                        serve_connection(stream, host).await;
+                        serve_connection(stream, budget, limits.head_timeout, host).await;
                     });
                 }
                 Err(error) => {
@@ -98,9 +99,34 @@ async fn accept(listeners: &[TcpListener]) -> std::io::Result<TcpStream> {
 #[error("the runtime process of this connection was given up")]
 struct OldProcess;
 
-async fn serve_connection<H: Host>(stream: Guarded, host: Arc<H>) {
-    let gate = stream.gate();
+async fn serve_connection<H: Host>(
+    stream: TcpStream,
+    budget: Arc<HeadBudget>,
+    head_timeout: Duration,
+    host: Arc<H>,
+) {
     let generation = host.generation();
+    let mut connection = Connection::new(stream, None).with_title_case();
+    loop {
+        match connection.next(short::wants).await {
+            Arrival::Request if host.generation() != generation => return,
+            Arrival::Request => {
+                if let Err(error) = short::answer(&*host, &mut connection).await {
+                    tracing::debug!(%error, "connection to the runtime api ended");
+                    return;
+                }
+            }
+            Arrival::Foreign => break,
+            Arrival::Closed => return,
+        }
+    }
+    let stream = Guarded::new(connection.rewind(), budget, head_timeout);
+    serve_any(stream, generation, host).await;
+}
+
+/// Serves whatever may be asked of the Runtime API.
+async fn serve_any<H: Host>(stream: Guarded, generation: u64, host: Arc<H>) {
+    let gate = stream.gate();
     let service = service_fn(move |request: Request<Incoming>| {
         let host = Arc::clone(&host);
         let handling = Gate::enter(&gate);

@@ -163,13 +163,13 @@ impl Core {
             self.output.platform(moment, &event);
         }
         self.output.platform(moment, &PlatformEvent::End { request_id: invoke.request_id });
-        let peak_bytes = self.cell.as_ref().and_then(|cell| cell.memory_peak_bytes());
+        let peak_bytes = self.memory_peak(moment.monotonic_us);
         let report = Report {
             request_id: invoke.request_id,
             duration_us: end.us().saturating_sub(invoke.since_us).min(ctx.timeout_us()),
             init_duration_us: self.init_us.take(),
             memory_size_mib: ctx.version.memory_mib,
-            max_memory_used_mib: peak_bytes.unwrap_or(0).div_ceil(1 << 20),
+            max_memory_used_mib: peak_bytes.div_ceil(1 << 20),
             status,
         };
         let overhead = extension_overhead(invoke, end);
@@ -182,7 +182,21 @@ impl Core {
         }
         tail
     }
+
+    /// The guests' peak, bytes. The kernel is asked once a millisecond at most, so that a busy
+    /// function does not pay for it at each event.
+    fn memory_peak(&mut self, now_us: u64) -> u64 {
+        let is_fresh = |asked_us: u64| now_us.saturating_sub(asked_us) < MEMORY_PEAK_US;
+        if !self.memory_peak.is_some_and(|(asked_us, _)| is_fresh(asked_us)) {
+            let peak = self.cell.as_ref().and_then(|cell| cell.memory_peak_bytes());
+            self.memory_peak = Some((now_us, peak.unwrap_or(0)));
+        }
+        self.memory_peak.map_or(0, |(_, bytes)| bytes)
+    }
 }
+
+/// How long a reading of the guests' memory peak counts, µs.
+const MEMORY_PEAK_US: u64 = 1_000;
 
 fn status<'a>(fault: Option<&'a Fault>, invoke: &Invoke) -> Status<'a> {
     match (fault, invoke.refused) {

@@ -203,7 +203,7 @@ async fn the_end_waits_for_the_answer_to_be_handed_over() {
         invocation,
         Box::new(move |_| {
             // Another connection asks for the next event while the answer is on its way.
-            drop(asks.next(Caller::new(&Default::default())));
+            drop(asks.next(Caller::new(&http::HeaderMap::new())));
             first.lock().unwrap().push("answer");
         }),
         Box::new(move |_| second.lock().unwrap().push("end")),

@@ -167,3 +167,57 @@ async fn payload_size_on_both_sides_of_its_limits() {
     assert_eq!(invoke(&service, event, &payload(1_048_576)).await.status, 202);
     golden::check("invoke-event-too-large", &invoke(&service, event, &payload(1_048_577)).await);
 }
+
+/// Plain requests are answered by a shorter way than others: nobody may see which.
+#[tokio::test]
+async fn both_ways_give_the_same_answers() {
+    let service = Service::start().await;
+    service.create().await;
+    let tail = "x-amz-log-type: Tail\r\n";
+    let event = "x-amz-invocation-type: Event\r\n";
+    let dry = "x-amz-invocation-type: DryRun\r\n";
+    for (path, headers, payload) in [
+        (PATH, "", "{\"a\": 1}"),
+        (PATH, "", ""),
+        (PATH, "", "\"fail\""),
+        (PATH, "", "\"throttle\""),
+        (PATH, "", "\"lost\""),
+        (PATH, "", "not json"),
+        (PATH, tail, "{}"),
+        (PATH, event, "{}"),
+        (PATH, dry, "{}"),
+        (PATH, "content-type: text/plain\r\n", "{}"),
+        (PATH, "x-amz-client-context: *\r\n", "{}"),
+        (PATH, "x-amzn-requestid: 11111111-2222-4333-8444-555555555555\r\n", "{}"),
+        (PATH, "x-amzn-trace-id: Root=1-0-0;Parent=1;Sampled=1\r\n", "{}"),
+        ("/2015-03-31/functions/f%21/invocations", "", "{}"),
+        ("/2015-03-31/functions/f/invocations?Qualifier=9", "", "{}"),
+        ("/2015-03-31/functions/g/invocations", "", "{}"),
+    ] {
+        let mut client = service.client().await;
+        let plain = client.call("POST", path, headers, payload.as_bytes()).await;
+        let chunks = match payload.len() {
+            0 => String::new(),
+            length => format!("{length:x}\r\n{payload}\r\n"),
+        };
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n{headers}\r\n{chunks}0\r\n\r\n"
+        );
+        // On the same connection, which stays on the long way from here on.
+        client.write(request.as_bytes()).await;
+        let chunked = client.response("POST").await;
+        let again = client.call("POST", path, headers, payload.as_bytes()).await;
+        for other in [chunked, again] {
+            assert_eq!((plain.status, plain.text()), (other.status, other.text()), "{payload}");
+            assert_eq!(steady(&plain), steady(&other), "{payload}");
+        }
+    }
+}
+
+/// Headers without what differs from request to request.
+fn steady(response: &Response) -> Vec<(String, String)> {
+    let mut headers = response.headers.clone();
+    headers.retain(|(name, _)| !matches!(&**name, "date" | "x-amzn-requestid" | "x-amzn-trace-id"));
+    headers.sort();
+    headers
+}

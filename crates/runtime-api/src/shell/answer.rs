@@ -13,13 +13,14 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
+use lambfold_http1::Fields;
 use lambfold_types::limits::RESPONSE_BYTES;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
-const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
+pub(super) const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_CAUSE_TYPE: &[u8] = b"application/vnd.aws.lambda.error.cause+json";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -77,9 +78,9 @@ async fn next<H: Host>(host: &H, reply: NextReply) -> Reply {
     let delivery = match reply {
         NextReply::Now(delivery) => delivery,
         NextReply::Wait(ticket, waiting) => {
-            let mut guard = Waiting { host, ticket: Some(ticket) };
+            let mut guard = Waiting::new(host, ticket);
             let delivery = waiting.await.unwrap_or(Err(Refusal::Internal));
-            guard.ticket = None;
+            guard.is_over();
             delivery
         }
     };
@@ -98,9 +99,20 @@ fn event_reply(delivery: Delivery) -> Reply {
 }
 
 /// Tells the host when a `next` ends before it was answered: its connection broke.
-struct Waiting<'a, H: Host> {
+pub(super) struct Waiting<'a, H: Host> {
     host: &'a H,
     ticket: Option<Ticket>,
+}
+
+impl<'a, H: Host> Waiting<'a, H> {
+    pub(super) fn new(host: &'a H, ticket: Ticket) -> Self {
+        Self { host, ticket: Some(ticket) }
+    }
+
+    /// It is about to be answered.
+    pub(super) fn is_over(&mut self) {
+        self.ticket = None;
+    }
 }
 
 impl<H: Host> Drop for Waiting<'_, H> {
@@ -195,8 +207,18 @@ fn response_mode(headers: &HeaderMap) -> Result<Mode, Refusal> {
     }
 }
 
-fn content_type(headers: &HeaderMap) -> Option<Arc<str>> {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(Into::into)
+fn content_type(headers: &dyn Fields) -> Option<Arc<str>> {
+    let visible = |value: &&[u8]| value.iter().all(|byte| matches!(byte, b'\t' | 0x20..0x7f));
+    let value = headers.field("content-type").filter(visible)?;
+    std::str::from_utf8(value).ok().map(Into::into)
+}
+
+/// What a post is whose body came whole, and is not streamed.
+pub(super) fn posted(post: Post, headers: &dyn Fields, body: Bytes) -> Posted {
+    match post {
+        Post::Response => Posted::Response { payload: body, content_type: content_type(headers) },
+        Post::Error => error(headers, body),
+    }
 }
 
 fn response(mode: Mode, headers: &HeaderMap, collected: Collected) -> Posted {
@@ -213,7 +235,7 @@ fn response(mode: Mode, headers: &HeaderMap, collected: Collected) -> Posted {
             return error;
         }
     }
-    Posted::Response { payload: collected.bytes, content_type: content_type(headers) }
+    posted(Post::Response, headers, collected.bytes)
 }
 
 /// The error that the trailers of a streamed response report; its body is base64.
@@ -269,10 +291,9 @@ fn header_line<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
     (head.eq_ignore_ascii_case(name.as_bytes()) && visible).then_some(value)
 }
 
-fn error(headers: &HeaderMap, body: Bytes) -> Posted {
-    let error_type =
-        classify_error_type(headers.get(ERROR_TYPE).map_or(b"", HeaderValue::as_bytes));
-    let is_cause = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) == Some(ERROR_CAUSE_TYPE);
+fn error(headers: &dyn Fields, body: Bytes) -> Posted {
+    let error_type = classify_error_type(headers.field(ERROR_TYPE).unwrap_or_default());
+    let is_cause = headers.field("content-type") == Some(ERROR_CAUSE_TYPE);
     if !is_cause {
         return Posted::Error { payload: body, content_type: content_type(headers), error_type };
     }
@@ -300,18 +321,29 @@ fn without_cause(body: &[u8]) -> Option<Vec<u8>> {
     serde_json::to_vec(&document).ok()
 }
 
+/// The answer to a post that was taken.
+pub(super) struct Accepted;
+
+impl Accepted {
+    pub(super) const STATUS: &str = "202 Accepted";
+    pub(super) const BODY: &str = "{\"status\":\"OK\"}\n";
+}
+
 pub(super) fn accepted() -> Reply {
-    json(StatusCode::ACCEPTED, Bytes::from_static(b"{\"status\":\"OK\"}\n"))
+    json(StatusCode::ACCEPTED, Bytes::from_static(Accepted::BODY.as_bytes()))
 }
 
 fn refuse(refusal: Refusal) -> Reply {
+    json(refusal.status(), refusal_body(refusal).into())
+}
+
+pub(super) fn refusal_body(refusal: Refusal) -> String {
     // The messages hold nothing that JSON would escape.
-    let body = format!(
+    format!(
         "{{\"errorMessage\":\"{}\",\"errorType\":\"{}\"}}\n",
         refusal.message(),
         refusal.error_type()
-    );
-    json(refusal.status(), body.into())
+    )
 }
 
 pub(super) fn json(status: StatusCode, body: Bytes) -> Reply {

@@ -1,3 +1,4 @@
+use lambfold_http1::Rewound;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl Drop for Handling {
 /// be idle, or wait for an event, for ever.
 #[derive(Debug)]
 pub(super) struct Guarded {
-    stream: TcpStream,
+    stream: Rewound<TcpStream>,
     gate: Arc<Gate>,
     budget: Arc<HeadBudget>,
     timeout: Duration,
@@ -69,7 +70,11 @@ struct Head {
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, budget: Arc<HeadBudget>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        stream: Rewound<TcpStream>,
+        budget: Arc<HeadBudget>,
+        timeout: Duration,
+    ) -> Self {
         Self { stream, gate: Arc::default(), budget, timeout, head: None }
     }
 
