@@ -2,7 +2,9 @@
 //!
 //! Pid 1 stays where the spawner is, unlimited and never frozen; only guests enter the group. Groups
 //! are named `lambfold-<owner>/<number>` under our own group, so that limits put on us hold for the
-//! sandboxes too, and so that [`crate::sweep`] finds what is ours and nothing else.
+//! sandboxes too, and so that [`crate::sweep`] finds what is ours and nothing else. Those of the v1
+//! `cpu` controller are named `lambfold-<owner>.<number>`, a level less: each level costs a tenth of
+//! a guest's wake-ups and sleeps.
 
 mod find;
 mod remove;
@@ -30,22 +32,32 @@ pub(crate) enum Use {
     Memory,
     /// v1 `pids`.
     Pids,
-    /// v1 `cpu`.
-    Cpu,
+    /// v1 `cpu`; `alone` when our groups are not inside a folder of ours, whose weight would bound
+    /// theirs together.
+    Cpu { alone: bool },
     /// v1 `freezer`, where there is no v2.
     Freezer,
     /// v2, with these of its controllers.
     Unified { memory: bool, pids: bool, cpu: bool },
 }
 
-/// One hierarchy, with our folder in it.
+/// One hierarchy, with our place in it.
 #[derive(Debug)]
 pub(crate) struct Hierarchy {
     pub(crate) used: Use,
-    /// `…/lambfold-<owner>` as the host sees it.
+    /// `…/lambfold-<owner>` as the host sees it: our folder, or what the names of our groups begin
+    /// with.
     pub(crate) path: PathBuf,
-    /// The same, open: usable whatever the root directory is.
+    /// The folder that our groups are in, open: usable whatever the root directory is.
     pub(crate) dir: OwnedFd,
+    /// What is before the number in the names of our groups.
+    pub(crate) prefix: String,
+}
+
+impl Hierarchy {
+    fn name(&self, number: u64) -> String {
+        format!("{}{number}", self.prefix)
+    }
 }
 
 /// All hierarchies that are used.
@@ -115,7 +127,7 @@ impl Hierarchies {
     }
 
     pub(crate) fn has_cpu(&self) -> bool {
-        self.any(|u| matches!(u, Use::Cpu | Use::Unified { cpu: true, .. }))
+        self.any(|u| matches!(u, Use::Cpu { .. } | Use::Unified { cpu: true, .. }))
     }
 
     pub(crate) fn freeze_mode(&self) -> FreezeMode {
@@ -150,8 +162,8 @@ impl Hierarchies {
     }
 
     fn fill(&self, group: &mut Group) -> io::Result<()> {
-        let name = group.number.to_string();
         for hierarchy in &self.list {
+            let name = hierarchy.name(group.number);
             match rustix::fs::mkdirat(&hierarchy.dir, &name, Mode::from_raw_mode(0o755)) {
                 // Two controllers of one hierarchy.
                 Err(rustix::io::Errno::EXIST) => {}
@@ -197,7 +209,7 @@ impl Hierarchies {
     /// Removes the group of a sandbox whose processes are all dead.
     pub(crate) fn remove(&self, number: u64) {
         for hierarchy in &self.list {
-            let name = number.to_string();
+            let name = hierarchy.name(number);
             // The last process may be leaving at this moment: what stays is swept at the next
             // start, and nothing is in it.
             for _ in 0..50 {
@@ -217,7 +229,9 @@ impl Hierarchies {
                 let own = std::process::id().to_string();
                 let _ = fs::write(place.join("cgroup.procs"), own);
             }
-            remove::remove_tree(&hierarchy.path);
+            for folder in remove::folders_of(&hierarchy.path) {
+                remove::remove_tree(&folder);
+            }
         }
     }
 }
@@ -238,7 +252,10 @@ impl Group {
                     optional(put("memory.memsw.limit_in_bytes", memory_bytes))?;
                 }
                 Use::Pids if processes > 0 => put("pids.max", processes)?,
-                Use::Cpu if cpu_weight > 0 => put("cpu.shares", shares(cpu_weight))?,
+                Use::Cpu { alone } if cpu_weight > 0 => {
+                    let factor = if alone { ALONE } else { 1 };
+                    put("cpu.shares", shares(factor * cpu_weight))?;
+                }
                 Use::Unified { memory, pids, cpu } => {
                     if memory && memory_bytes > 0 {
                         put("memory.max", memory_bytes)?;
@@ -257,6 +274,10 @@ impl Group {
         Ok(())
     }
 }
+
+/// How much more a group weighs that has the machine's other processes beside it: with the weight
+/// of one process for each processor's worth, guests would wait for whatever else is busy.
+const ALONE: u64 = 8;
 
 /// v2 counts 1 to 10000 around 100, v1 2 to 262144 around 1024.
 fn shares(weight: u64) -> u64 {

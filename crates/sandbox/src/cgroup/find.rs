@@ -40,17 +40,19 @@ pub(crate) fn find(owner: &str, host: u32) -> io::Result<Found> {
     let own = fs::read_to_string("/proc/self/cgroup")?;
     let mut found = Found::default();
     let unified = mounts.iter().find(|m| m.controllers.is_none());
-    for (controller, used) in [("memory", Use::Memory), ("pids", Use::Pids), ("cpu", Use::Cpu)] {
+    for (controller, used) in
+        [("memory", Use::Memory), ("pids", Use::Pids), ("cpu", Use::Cpu { alone: false })]
+    {
         if let Some(mounted) = v1(&mounts, controller) {
             add_v1(&mut found, mounted, &own, controller, used, owner);
         }
     }
-    let taken = |found: &Found, used| found.list.iter().any(|h| h.used == used);
+    let taken = |found: &Found, test: fn(Use) -> bool| found.list.iter().any(|h| test(h.used));
     if let Some(mounted) = unified {
         let wanted = [
-            ("memory", !taken(&found, Use::Memory)),
-            ("pids", !taken(&found, Use::Pids)),
-            ("cpu", !taken(&found, Use::Cpu)),
+            ("memory", !taken(&found, |used| used == Use::Memory)),
+            ("pids", !taken(&found, |used| used == Use::Pids)),
+            ("cpu", !taken(&found, |used| matches!(used, Use::Cpu { .. }))),
         ];
         match own_group(&own, None, owner).and_then(|path| place(mounted, path)) {
             Some(place) => add_v2(&mut found, mounted, &place, wanted, owner, host),
@@ -65,7 +67,7 @@ pub(crate) fn find(owner: &str, host: u32) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Our folders that are there already, at the places where [`find`] would make them.
+/// Where [`find`] would make our folders, or groups whose names begin so.
 pub(super) fn existing(owner: &str) -> io::Result<Vec<PathBuf>> {
     let mounts = parse_mounts(&fs::read_to_string("/proc/self/mountinfo")?);
     let own = fs::read_to_string("/proc/self/cgroup")?;
@@ -79,7 +81,8 @@ pub(super) fn existing(owner: &str) -> io::Result<Vec<PathBuf>> {
         folders.push(mounted.point.join(&name));
         folders.extend(group.and_then(|g| place(mounted, g)).map(|p| p.join(&name)));
     }
-    folders.retain(|f| f.is_dir());
+    folders.sort();
+    folders.dedup();
     Ok(folders)
 }
 
@@ -100,16 +103,36 @@ fn add_v1(
     let made = own_group(own, Some(controller), owner)
         .and_then(|path| place(mounted, path))
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
-        .and_then(|place| make(&place, owner, used));
+        .and_then(|place| match used {
+            Use::Cpu { .. } if is_alone(mounted) => flat(&place, owner),
+            _ => make(&place, owner, used),
+        });
     match made {
         Ok(hierarchy) => {
-            if used == Use::Cpu {
+            if hierarchy.used == (Use::Cpu { alone: false }) {
                 weigh(&hierarchy.path.join("cpu.shares"), super::shares(own_weight()));
             }
             found.list.push(hierarchy);
         }
         Err(e) => note(found, format!("cgroup v1 {controller} is not ours to use: {e}")),
     }
+}
+
+/// Whether `cpu` shares its hierarchy with nothing that we use otherwise.
+fn is_alone(mounted: &Mounted) -> bool {
+    let others = ["memory", "pids", "freezer"];
+    mounted.controllers.iter().flatten().all(|c| !others.contains(&c.as_str()))
+}
+
+/// Groups without a folder of ours around them, if we may make any.
+fn flat(place: &Path, owner: &str) -> io::Result<Hierarchy> {
+    let used = Use::Cpu { alone: true };
+    let probe = make(place, owner, used)?;
+    fs::remove_dir(&probe.path)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(place, flags, Mode::empty())?;
+    let prefix = format!("lambfold-{owner}.");
+    Ok(Hierarchy { used, path: probe.path, dir, prefix })
 }
 
 fn add_v2(
@@ -223,7 +246,7 @@ fn make(place: &Path, owner: &str, used: Use) -> io::Result<Hierarchy> {
     }
     let dir: OwnedFd =
         rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(Hierarchy { used, path, dir })
+    Ok(Hierarchy { used, path, dir, prefix: String::new() })
 }
 
 /// The weight of all guests together. One group weighs as much as one process by default, so that

@@ -22,8 +22,10 @@ pub(crate) fn sweep(owner: &str, recorded: &[PathBuf]) {
     }
     folders.sort();
     folders.dedup();
+    let folders: Vec<PathBuf> = folders.iter().flat_map(|path| folders_of(path)).collect();
     for folder in &folders {
         kill_tree(folder);
+        kill_guests(folder);
     }
     let deadline = Instant::now() + LEAVE;
     for folder in &folders {
@@ -33,6 +35,7 @@ pub(crate) fn sweep(owner: &str, recorded: &[PathBuf]) {
                 break;
             }
             kill_tree(folder);
+            kill_guests(folder);
             // Nothing tells when a group is empty on v1: look again soon.
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -45,6 +48,31 @@ fn holds_us(folder: &Path) -> bool {
     children(folder) == [folder.join("init")]
         && fs::read_to_string(folder.join("init/cgroup.procs"))
             .is_ok_and(|pids| pids.lines().any(|pid| pid == own))
+}
+
+/// Our folder `…/lambfold-<owner>`, and groups `…/lambfold-<owner>.<number>`, as far as there are
+/// any.
+pub(super) fn folders_of(path: &Path) -> Vec<PathBuf> {
+    let (Some(place), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let mut found = children(place);
+    found.retain(|child| {
+        let other = child.file_name().unwrap_or_default().as_encoded_bytes();
+        let rest = other.strip_prefix(name.as_encoded_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || is_number(rest))
+    });
+    found
+}
+
+/// `.<number>`
+fn is_number(text: &[u8]) -> bool {
+    text.strip_prefix(b".").is_some_and(|rest| rest.iter().all(u8::is_ascii_digit))
+}
+
+/// Kills what is in a group that stands for itself; in our folder itself there is nobody.
+fn kill_guests(folder: &Path) {
+    if folder.extension().is_some_and(|number| !number.is_empty()) {
+        kill_group(folder);
+    }
 }
 
 fn children(folder: &Path) -> Vec<PathBuf> {

@@ -133,7 +133,7 @@ fn become_guest(
         rustix::process::setsid()?;
         for (tasks, used) in &kit.group.enter {
             // Without a weight of its own it shares with everybody else.
-            if *used != Use::Cpu || kit.spec.cpu_weight > 0 {
+            if !matches!(used, Use::Cpu { .. }) || kit.spec.cpu_weight > 0 {
                 rustix::io::write(tasks, b"0")?;
             }
         }

@@ -38,7 +38,9 @@ fn groups(owner: &str) -> Vec<String> {
     while let Some(folder) = look.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok) {
             if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                if entry.file_name().to_string_lossy() == name {
+                let found_name = entry.file_name().to_string_lossy().into_owned();
+                let rest = found_name.strip_prefix(&name);
+                if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
                     found.push(entry.path().display().to_string());
                 }
                 look.push(entry.path());
