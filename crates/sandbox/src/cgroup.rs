@@ -186,6 +186,7 @@ impl Hierarchies {
                         group.oom = Some(open("memory.events", OFlags::RDONLY)?);
                     }
                     group.freeze = Some(open("cgroup.freeze", OFlags::RDWR)?);
+                    let _ = put(dir.as_fd(), NO_PRESSURE.0, NO_PRESSURE.1);
                     // Pid 1, which clones, must be allowed to write here and to the parent.
                     self.give(dir.as_fd())?;
                     group.clone_into = Some(dir.try_clone()?);
@@ -274,6 +275,10 @@ impl Group {
         Ok(())
     }
 }
+
+/// Nobody reads how long guests wait for what, and counting it costs at each of their wake-ups and
+/// sleeps. Linux before 6.1 has no such switch.
+const NO_PRESSURE: (&str, &str) = ("cgroup.pressure", "0");
 
 /// How much more a group weighs that has the machine's other processes beside it: with the weight
 /// of one process for each processor's worth, guests would wait for whatever else is busy.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -203,6 +203,7 @@ fn enabled(
             && enable(&hierarchy.path, name).is_ok()
     });
     weigh(&hierarchy.path.join("cpu.weight"), own_weight());
+    let _ = super::put(hierarchy.dir.as_fd(), super::NO_PRESSURE.0, super::NO_PRESSURE.1);
     Ok((hierarchy, has))
 }
 
