@@ -7,9 +7,11 @@ use std::io;
 fn main() -> io::Result<()> {
     let api = std::env::var("AWS_LAMBDA_RUNTIME_API")
         .map_err(|_| io::Error::other("AWS_LAMBDA_RUNTIME_API is not set"))?;
-    let mut connection = Connection::open(&api)?;
+    // Some hosts serve several functions at one address, and tell them apart by a path.
+    let (address, path) = api.split_at(api.find('/').unwrap_or(api.len()));
+    let mut connection = Connection::open(address)?;
     let next = format!(
-        "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: {api}\r\nUser-Agent: echo\r\n\r\n"
+        "GET {path}/2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: {address}\r\nUser-Agent: echo\r\n\r\n"
     );
     let mut answer = Vec::new();
     loop {
@@ -21,10 +23,12 @@ fn main() -> io::Result<()> {
         let id = header(head, "lambda-runtime-aws-request-id")
             .ok_or_else(|| io::Error::other("next gave no request id"))?;
         answer.clear();
-        answer.extend_from_slice(b"POST /2018-06-01/runtime/invocation/");
+        answer.extend_from_slice(b"POST ");
+        answer.extend_from_slice(path.as_bytes());
+        answer.extend_from_slice(b"/2018-06-01/runtime/invocation/");
         answer.extend_from_slice(id.as_bytes());
         answer.extend_from_slice(
-            format!("/response HTTP/1.1\r\nHost: {api}\r\nContent-Length: {}\r\n\r\n", body.len())
+            format!("/response HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len())
                 .as_bytes(),
         );
         answer.extend_from_slice(body);
