@@ -28,8 +28,11 @@ fn main() -> io::Result<()> {
         answer.extend_from_slice(b"/2018-06-01/runtime/invocation/");
         answer.extend_from_slice(id.as_bytes());
         answer.extend_from_slice(
-            format!("/response HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len())
-                .as_bytes(),
+            format!(
+                "/response HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            )
+            .as_bytes(),
         );
         answer.extend_from_slice(body);
         connection.call(&answer)?;
