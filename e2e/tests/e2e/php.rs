@@ -163,7 +163,7 @@ fn layers_work(api: &Api, layers: &[String; 2], what: &str) {
     // It reads files, and has certificates to check with: without them it ends with 77, before it
     // finds (35) that the Runtime API does not speak TLS.
     let text = "handler() {
-        curl -sS -o /tmp/copy file:///var/task/function.sh && [[ $(</tmp/copy) == $(</var/task/function.sh) ]] || return
+        curl -sS -o /tmp/copy file:///var/task/function.sh && [[ $(</tmp/copy) == \"$(</var/task/function.sh)\" ]] || return
         local status=0; curl -sS https://127.0.0.1:9001/ >&2 || status=$?; echo $status
     }";
     function(api, "curl", bash, ("function.sh", text), json!({}));
