@@ -6,6 +6,9 @@
 //! anything from the server's own crates, so that a floor is never measured with the code
 //! that it is a floor for.
 
+pub mod fastcgi;
+pub mod server;
+
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 

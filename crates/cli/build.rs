@@ -14,18 +14,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         let value = match &folder {
             None => "None".to_owned(),
             Some(folder) => {
-                let path = Path::new(folder).join(file);
-                let path = path.canonicalize().map_err(|error| {
-                    format!(
-                        "{} of LAMBFOLD_BOOTSTRAPS: {error}; run tools/bootstraps",
-                        path.display()
-                    )
-                })?;
-                println!("cargo::rerun-if-changed={}", path.display());
-                format!("Some(include_bytes!({path:?}))")
+                let find = |file: &str| -> Result<_, String> {
+                    let path = Path::new(folder).join(file);
+                    let path = path.canonicalize().map_err(|error| {
+                        format!(
+                            "{} of LAMBFOLD_BOOTSTRAPS: {error}; run tools/bootstraps",
+                            path.display()
+                        )
+                    })?;
+                    println!("cargo::rerun-if-changed={}", path.display());
+                    Ok(path)
+                };
+                let (program, crates) = (find(file)?, find(&format!("{file}.crates"))?);
+                format!("Some((include_bytes!({program:?}), include_str!({crates:?})))")
             }
         };
-        writeln!(source, "pub(super) static {name}: Option<&[u8]> = {value};")?;
+        writeln!(source, "pub(super) static {name}: Option<(&[u8], &str)> = {value};")?;
     }
     let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?;
     std::fs::write(Path::new(&out).join("bootstraps.rs"), source)?;

@@ -11,18 +11,15 @@
 //! two) and `cargo lambda watch` (`LAMBFOLD_BENCH_CARGO_LAMBDA=PATH`).
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command for people
 
+use lambfold_benches::server::{self, Guard, Result, Server, free_port, wait_for_port};
 use lambfold_benches::{Connection, median};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 struct Options {
     rounds: usize,
@@ -30,16 +27,6 @@ struct Options {
     cold: usize,
     bin_dir: PathBuf,
     output: PathBuf,
-}
-
-/// A child that never outlives the benchmark.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// One thing under load: where it listens and what a request looks like.
@@ -70,17 +57,7 @@ fn main() -> Result<()> {
 
     let mut keep: Vec<Guard> = Vec::new();
     let mut targets = Vec::new();
-    let mut relay_on = |workers: usize| -> Result<String> {
-        let port = free_port()?;
-        let address = format!("127.0.0.1:{port}");
-        keep.push(Guard(Command::new(&relay).arg(port.to_string()).spawn()?));
-        wait_for_port(&address)?;
-        for _ in 0..workers {
-            let worker = Command::new(&echo).env("AWS_LAMBDA_RUNTIME_API", &address).spawn()?;
-            keep.push(Guard(worker));
-        }
-        Ok(address)
-    };
+    let mut relay_on = |workers| server::relay(&relay, &echo, workers, &mut keep);
     let path = "/2015-03-31/functions/echo/invocations".to_owned();
     let one = relay_on(1)?;
     let eight = relay_on(8)?;
@@ -107,13 +84,10 @@ fn main() -> Result<()> {
         peer: false,
     });
 
-    let mut server = Command::new(&lambfold);
-    server.args(["serve", "--ephemeral", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
-    let mut server = Guard(server.spawn()?);
-    let endpoint = ready(&mut server.0)?;
-    let address = endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned();
-    let idle_kib = resident_kib(server.0.id());
-    deploy(&lambfold, &endpoint, &function, "echo")?;
+    let server = Server::start(&lambfold)?;
+    let address = server.address();
+    let idle_kib = resident_kib(server.id());
+    server.deploy(&function, "echo", "none", &[])?;
     targets.push(Target {
         name: "lambfold, 1 client".into(),
         addresses: vec![address.clone()],
@@ -206,7 +180,7 @@ fn main() -> Result<()> {
     let bare_steps = options.bin_dir.join("examples/bare-steps");
     for round in 0..options.rounds {
         for at in 0..options.cold {
-            deploy(&lambfold, &endpoint, &function, &format!("cold-{round}-{at}"))?;
+            server.deploy(&function, &format!("cold-{round}-{at}"), "none", &[])?;
         }
         for at in 0..options.cold {
             let path = format!("/2015-03-31/functions/cold-{round}-{at}/invocations");
@@ -305,47 +279,6 @@ fn options() -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn wait_for_port(address: &str) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(120);
-    while std::net::TcpStream::connect(address).is_err() {
-        if Instant::now() > until {
-            return Err(format!("nothing listens at {address}").into());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
-}
-
-/// The address in the server's ready line; its later output is thrown away.
-fn ready(server: &mut Child) -> Result<String> {
-    let mut lines = BufReader::new(server.stderr.take().ok_or("no stderr")?).lines();
-    let endpoint = loop {
-        let line = lines.next().ok_or("the server ended before it was ready")??;
-        eprintln!("{line}");
-        if let Some((_, address)) = line.split_once("ready at ") {
-            break address.trim().to_owned();
-        }
-    };
-    std::thread::spawn(move || lines.for_each(drop));
-    Ok(endpoint)
-}
-
-fn deploy(lambfold: &Path, endpoint: &str, folder: &Path, name: &str) -> Result<()> {
-    let output = Command::new(lambfold)
-        .arg("deploy")
-        .arg(folder)
-        .args(["--name", name, "--handler", "none", "--endpoint-url", endpoint])
-        .output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("deploy {name}: {}", String::from_utf8_lossy(&output.stderr)).into())
 }
 
 fn request(path: &str) -> Vec<u8> {

@@ -137,6 +137,19 @@ impl Client {
         self.post_error("init/error", "/init/error", error)
     }
 
+    /// Reports that the runtime cannot start, and gives the error to end with: what hindered it, or
+    /// why even that could not be reported.
+    pub fn fail_init(&mut self, error: &FunctionError) -> Error {
+        match self.init_error(error) {
+            // Another worker was first with the same error.
+            Ok(()) | Err(Error::Refused { status: 403, .. }) => Error::Init {
+                error_type: error.error_type().to_owned(),
+                message: error.message().to_owned(),
+            },
+            Err(error) => error,
+        }
+    }
+
     fn post_error(
         &mut self,
         call: &'static str,

@@ -49,6 +49,14 @@ pub enum Error {
         /// The header that is missing or malformed.
         header: &'static str,
     },
+    /// The runtime could not start; the platform has been told.
+    #[error("init failed: {error_type}: {message}")]
+    Init {
+        /// The type that was reported.
+        error_type: String,
+        /// The message that was reported.
+        message: String,
+    },
     /// The Runtime API understood the call and said no.
     #[error("the Runtime API refused `{call}` with status {status}: {body}")]
     Refused {

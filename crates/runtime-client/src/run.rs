@@ -58,7 +58,7 @@ where
     let workers = workers_from_env()?;
     match init() {
         Ok(handler) => serve(client, workers, handler).map(|never| match never {}),
-        Err(error) => client.init_error(&error),
+        Err(error) => Err(client.fail_init(&error)),
     }
 }
 

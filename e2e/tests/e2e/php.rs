@@ -1,5 +1,5 @@
-//! Lab 3 and the layers of the built-in runtimes: the same zips on this machine, in a Debian 12
-//! without PHP, and in a root file system in which there is nothing at all.
+//! Lab 3 and the layers of the built-in runtimes: the same zips on this machine, in a Debian 12 with
+//! PHP, in one without it, and in a root file system in which there is nothing at all.
 
 use super::harness::{Api, example, lambfold, root, server};
 use base64::Engine as _;
@@ -133,7 +133,7 @@ return function ($event, $context) {
         'event' => $event, 'zone' => date('e'), 'id' => $context->awsRequestId,
         'latin' => iconv('ISO-8859-1', 'UTF-8', "\xe9"), 'hash' => hash('sha256', 'x'),
         'extensions' => extension_loaded('ctype') && extension_loaded('Zend OPcache'),
-        'php' => is_dir('/etc/php'), 'maps' => array_values(array_filter(array_unique(array_map(
+        'maps' => array_values(array_filter(array_unique(array_map(
             fn ($line) => trim(substr($line, 73)), file('/proc/self/maps'))),
             fn ($path) => str_starts_with($path, '/') && !str_starts_with($path, '/opt/')
                 && str_contains($path, '.so'))),
@@ -159,14 +159,68 @@ fn layers_work(api: &Api, layers: &[String; 2], what: &str) {
     let reply = api.invoke_tail("shell", &json!({"a": [1, 2]}));
     let answer = reply.json();
     assert_eq!(answer["a"], json!([1, 2]), "{what}: {answer} {}", reply.log());
+
+    // It reads files, and has certificates to check with: without them it ends with 77, before it
+    // finds (35) that the Runtime API does not speak TLS.
+    let text = "handler() {
+        curl -sS -o /tmp/copy file:///var/task/function.sh && [[ $(</tmp/copy) == \"$(</var/task/function.sh)\" ]] || return
+        local status=0; curl -sS https://127.0.0.1:9001/ >&2 || status=$?; echo $status
+    }";
+    function(api, "curl", bash, ("function.sh", text), json!({}));
+    let reply = api.invoke_tail("curl", &json!({}));
+    assert_eq!(reply.text(), "35\n", "{what}: {}", reply.log());
+}
+
+/// What a zip says about itself is what dpkg says about the files in it.
+fn is_listed(zip: &Path, folder: &str, packages: &[&str], crates: &[&str]) {
+    let unzip = |name: &str| {
+        let path = format!("{folder}/{name}");
+        let output = Command::new("unzip").arg("-p").arg(zip).arg(&path).output().unwrap();
+        assert!(output.status.success(), "{path} is not in {}", zip.display());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let contents = unzip("CONTENTS.txt");
+    for package in packages {
+        let mut query = Command::new("dpkg-query");
+        let output = query.args(["-W", "-f", "${Version}", package]).output().unwrap().stdout;
+        let line = format!("\n{package} {}\n", String::from_utf8(output).unwrap());
+        assert!(contents.contains(&line), "{line} is not in {contents}");
+        let copyright = std::fs::read(format!("/usr/share/doc/{package}/copyright")).unwrap();
+        assert_eq!(unzip(&format!("licences/{package}.txt")), String::from_utf8_lossy(&copyright));
+    }
+    for name in crates {
+        let (_, rest) =
+            contents.split_once(&format!("\n{name} ")).unwrap_or_else(|| panic!("{name}"));
+        let licence = rest.lines().nth(1).unwrap().trim();
+        assert!(licence.contains("MIT") || licence.contains("Apache-2.0"), "{name}: {licence}");
+    }
+    assert!(unzip("licences/lambfold.txt").contains("Apache License"));
+}
+
+#[test]
+fn layers_say_what_is_in_them() {
+    let work = tempfile::tempdir().unwrap();
+    let with = ["--with", "jq,curl"];
+    let bash = build("bash", &with, work.path());
+    is_listed(&bash, "lambfold-bash", &["bash", "jq", "curl", "libc6"], &["rust-std", "rustix"]);
+    let again = tempfile::tempdir().unwrap();
+    let same = build("bash", &["--with", "curl,jq"], again.path());
+    assert!(std::fs::read(&bash).unwrap() == std::fs::read(same).unwrap(), "other bytes");
+    let php = build("php", &[], work.path());
+    is_listed(&php, "lambfold-php", &["php8.2-cgi", "php8.2-cli", "libc6"], &["serde_json"]);
 }
 
 #[test]
 fn the_same_zips_run_with_and_without_php_around() {
     let work = tempfile::tempdir().unwrap();
-    let zips = [build("php", &[], work.path()), build("bash", &["--with", "jq"], work.path())];
-    let debian = root().join("target/rootfs/debian-12");
-    assert!(debian.join("etc").exists(), "{} is missing: run tools/setup test", debian.display());
+    let zips = [build("php", &[], work.path()), build("bash", &["--with", "jq,curl"], work.path())];
+    let rootfs = |name: &str| {
+        let folder = root().join("target/rootfs").join(name);
+        assert!(folder.join("etc").exists(), "{name} is missing: run tools/setup test");
+        folder
+    };
+    let (debian, with_php) = (rootfs("debian-12"), rootfs("debian-12-php"));
+    assert!(with_php.join("usr/bin/php-cgi").exists());
     assert!(!debian.join("usr/bin/php").exists() && !debian.join("usr/bin/jq").exists());
     // What it lacks is named, and what it has comes from it.
     let debian_text = debian.to_str().unwrap();
@@ -179,17 +233,26 @@ fn the_same_zips_run_with_and_without_php_around() {
     assert!(!out.exists());
     build("bash", &["--from", debian_text], tempfile::tempdir().unwrap().path());
 
+    // PHP and its libraries from another root.
+    let other = tempfile::tempdir().unwrap();
+    let from = ["--from", with_php.to_str().unwrap()];
+    let taken = build("php", &from, other.path());
+
     let nothing = tempfile::tempdir().unwrap();
-    for (what, rootfs) in
-        [("host", None), ("Debian", Some(&*debian)), ("nothing", Some(nothing.path()))]
-    {
+    for (what, rootfs, php) in [
+        ("host", None, &zips[0]),
+        ("Debian with PHP", Some(&*with_php), &zips[0]),
+        ("Debian", Some(&*debian), &zips[0]),
+        ("nothing", Some(nothing.path()), &zips[0]),
+        ("nothing, PHP from a root", Some(nothing.path()), &taken),
+    ] {
         let mut options = ServerOptions::new(lambfold());
         if let Some(rootfs) = rootfs {
             options = options.arg("--rootfs").arg(rootfs.to_str().unwrap());
         }
         let server = TempServer::start(&options).unwrap();
         let api = Api::new(server.url());
-        let layers = [publish(&api, "php", &zips[0]), publish(&api, "bash", &zips[1])];
+        let layers = [publish(&api, "php", php), publish(&api, "bash", &zips[1])];
         layers_work(&api, &layers, what);
     }
 }

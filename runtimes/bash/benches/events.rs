@@ -1,5 +1,6 @@
 //! What an event costs: the bash runtime with and without isolation, beside the naive shell loop,
-//! in one run, in turns. Prints a table and writes `target/bench/bash.json`.
+//! in one run, in turns. Prints a table and writes `target/bench/bash.json`. The static bootstrap of
+//! `tools/bootstraps` is taken if it is there.
 //!
 //! `LAMBFOLD_BENCH_PEERS=name=program,…` adds runtimes that echo their event.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
@@ -87,7 +88,12 @@ fn median(times: &mut [Duration]) -> f64 {
 fn main() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("function.sh"), "handler() { echo \"$1\"; }\n").unwrap();
-    let own = PathBuf::from(env!("CARGO_BIN_EXE_bash-bootstrap"));
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+    let static_program = target.join("bootstraps/bash-bootstrap");
+    let own = match static_program.exists() {
+        true => static_program,
+        false => PathBuf::from(env!("CARGO_BIN_EXE_bash-bootstrap")),
+    };
     let contender = |name: &str, program: PathBuf, persist, events, largest| Contender {
         name: name.to_owned(),
         program,
@@ -155,10 +161,7 @@ fn main() {
         naive / isolated,
         naive / persistent
     );
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"))
-        .join("bench");
+    let target = target.join("bench");
     std::fs::create_dir_all(&target).unwrap();
     std::fs::write(target.join("bash.json"), json).unwrap();
 }

@@ -9,7 +9,7 @@ use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, Response
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use crate::coprocess::{Reports, does_anybody_wait};
+use crate::coprocess::{Context, Reports, command, does_anybody_wait};
 use crate::failure;
 use crate::output::{Late, Pipe};
 use crate::process::{LOOK_AGAIN_AFTER, Process};
@@ -29,6 +29,7 @@ pub(crate) enum Runner<'a> {
     /// A shell that stays, and reports when the event is over.
     Shell {
         commands: &'a Pipe,
+        context: &'a Context,
         /// The subshell that ended the last event.
         ended_slot: &'a mut u64,
         /// Whether it is the shell itself that runs the handler.
@@ -201,22 +202,24 @@ impl Attendance<'_> {
     ) -> io::Result<Option<String>> {
         let of_this_event = report.event == self.number;
         match (report.message, &mut self.runner) {
-            (Message::Gone(status), Runner::Shell { commands, ended_slot, .. }) => {
-                if report.slot <= **ended_slot || progress.end.is_some() || !commands.is_empty() {
-                    // Known already, or it never took the event.
+            (Message::Gone(status), Runner::Shell { commands, context, ended_slot, .. }) => {
+                if report.slot <= **ended_slot || progress.end.is_some() {
                     return Ok(None);
                 }
                 let end = Failure { status, ..Failure::default() };
+                let say = |text: String| rustix::io::write(commands.writer(), text.as_bytes());
                 if progress.detail.is_some() {
                     **ended_slot = report.slot;
                     progress.end = Some(end);
-                } else {
+                } else if context.has_begun()? {
                     // It died without a word. If another one waits by now, it had the event; if
                     // not, it was killed while it waited, and the other one has it.
-                    let question = does_anybody_wait(self.number);
-                    rustix::io::write(commands.writer(), question.as_bytes())
-                        .map_err(io::Error::from)?;
+                    say(does_anybody_wait(self.number))?;
                     progress.unsure = Some((report.slot, end));
+                } else if commands.is_empty() {
+                    // It may have taken the event along, which nobody has begun: whoever comes
+                    // next takes it, and whoever comes after that throws the number away.
+                    say(command(self.number))?;
                 }
             }
             (Message::Waiting(asked_in), Runner::Shell { ended_slot, .. })

@@ -2,8 +2,9 @@
 //!
 //! An event is handed over in three steps: its bytes go into a new memory file, its other fields
 //! (and its bytes once more, if they are few) into the context file, its number into the command
-//! pipe. The context file begins with the number
-//! too: a shell that reads an older number from the pipe throws it away.
+//! pipe. The context file begins with the number too: a shell that reads another number from the
+//! pipe throws it away. A subshell empties the file before it runs the handler, so that a number may
+//! be written twice without harm.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -27,6 +28,36 @@ use crate::shell::{DRIVER, push_assignment};
 const MAX_NUMBER: u64 = 9_999_999;
 /// An event up to this size, in bytes, and without NULs, is read along with its context.
 const MAX_INLINE_BYTES: usize = 16 * 1024;
+
+/// The fields of an event, in a memory file that shells open by path.
+#[derive(Debug)]
+pub(crate) struct Context {
+    file: OwnedFd,
+    /// As many as were written last.
+    bytes: usize,
+}
+
+impl Context {
+    fn write(&mut self, fields: &[u8]) -> io::Result<()> {
+        write_all(&self.file, fields)?;
+        if self.bytes > MAX_INLINE_BYTES {
+            // So that a long one is not read again with each of the short ones that follow.
+            rustix::fs::ftruncate(&self.file, fields.len() as u64)?;
+        }
+        self.bytes = fields.len();
+        Ok(())
+    }
+
+    /// Whether a subshell has begun to run the handler: it empties the file before.
+    pub(crate) fn has_begun(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstat(&self.file)?.st_size == 0)
+    }
+}
+
+/// What is written to hand over the event of a number.
+pub(crate) fn command(number: u64) -> String {
+    format!("{number:08}")
+}
 
 /// What is written to ask whether anybody waits, while the event of a number is under way.
 pub(crate) fn does_anybody_wait(number: u64) -> String {
@@ -95,8 +126,7 @@ pub(crate) struct Coprocess {
     pub(crate) process: Process,
     pub(crate) reports: Reports,
     pub(crate) commands: Pipe,
-    context: OwnedFd,
-    context_bytes: usize,
+    pub(crate) context: Context,
     number: u64,
     /// The subshell that reported the end of an event last; its own end is no news.
     pub(crate) ended_slot: u64,
@@ -148,8 +178,7 @@ impl Coprocess {
             process,
             reports,
             commands,
-            context,
-            context_bytes: 0,
+            context: Context { file: context, bytes: 0 },
             number: 0,
             ended_slot: 0,
         };
@@ -200,7 +229,7 @@ impl Coprocess {
         output: &Pipe,
     ) -> io::Result<u64> {
         self.number = self.number % MAX_NUMBER + 1;
-        let number = format!("{:08}", self.number);
+        let number = command(self.number);
         let environment = context(event);
         let is_inline = event.body().len() <= MAX_INLINE_BYTES && !event.body().contains(&0);
         let mut fields = Vec::with_capacity(1024 + event.body().len().min(MAX_INLINE_BYTES));
@@ -220,12 +249,7 @@ impl Coprocess {
             fields.push(b'=');
             push_field(&mut fields, value.as_bytes());
         }
-        write_all(&self.context, &fields)?;
-        if self.context_bytes > MAX_INLINE_BYTES {
-            // So that a long one is not read again with each of the short ones that follow.
-            rustix::fs::ftruncate(&self.context, fields.len() as u64)?;
-        }
-        self.context_bytes = fields.len();
+        self.context.write(&fields)?;
         rustix::io::write(self.commands.writer(), number.as_bytes())?;
         Ok(self.number)
     }

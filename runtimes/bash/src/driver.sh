@@ -113,7 +113,7 @@ __lambfold_take() {
     done
     builtin mapfile -d '' -t __lambfold_event <"$__lambfold_context" || builtin return
     if [[ ${__lambfold_event[0]} != "$number" ]]; then
-        # A number that nobody took in time belongs to an event that is over.
+        # An event that is over, or that has begun elsewhere.
         __lambfold_take
         builtin return
     fi
@@ -139,7 +139,8 @@ __lambfold_call() {
     builtin return "$1"
 }
 
-# The subshell of one event.
+# The subshell of one event. Before the handler begins it empties the context file, in passing: an
+# event whose context is still there can be handed to another one.
 __lambfold_serve() {
     __lambfold_watch
     if ! __lambfold_take; then
@@ -150,9 +151,9 @@ __lambfold_serve() {
         while [[ ${__lambfold_event[5]} == *$'\n' ]]; do
             __lambfold_event[5]=${__lambfold_event[5]%$'\n'}
         done
-        exec </dev/null 2>|"$__lambfold_stdout"
+        exec </dev/null 2>|"$__lambfold_context" 2>|"$__lambfold_stdout"
     else
-        exec <"$__lambfold_stdin" >|"$__lambfold_stdout"
+        exec <"$__lambfold_stdin" >|"$__lambfold_context" >|"$__lambfold_stdout"
     fi
     __lambfold_call
     builtin local status="$?"

@@ -29,8 +29,9 @@ enum RunError {
     Attend(#[from] AttendError),
     #[error("bash cannot be started")]
     Start(#[source] io::Error),
+    /// A shell that ended has no successor.
     #[error("init failed: {0}")]
-    Init(String),
+    Restart(String),
 }
 
 /// Runs the bash runtime until the platform ends it. Returns only if it cannot go on; why stands in
@@ -47,7 +48,7 @@ fn try_run() -> Result<(), RunError> {
     let workers = workers_from_env()?;
     let config = match Config::from_env() {
         Ok(config) => config,
-        Err(error) => return Err(report_init(&mut client, &config_error(&error))),
+        Err(error) => return Err(client.fail_init(&config_error(&error)).into()),
     };
     if config.compat {
         // Where that layer had the AWS CLI look.
@@ -85,17 +86,6 @@ fn config_error(error: &ConfigError) -> FunctionError {
     }
 }
 
-/// Reports a failed init; gives the error to end with.
-fn report_init(client: &mut Client, error: &FunctionError) -> RunError {
-    match client.init_error(error) {
-        // Another worker was first with the same error.
-        Ok(()) | Err(Error::Refused { status: 403, .. }) => {
-            RunError::Init(error.message().to_owned())
-        }
-        Err(error) => error.into(),
-    }
-}
-
 struct Worker {
     client: Client,
     config: Config,
@@ -116,7 +106,7 @@ impl Worker {
         let engine = match &config.handler {
             Handler::Function { .. } => match Coprocess::start(&config) {
                 Ok(coprocess) => Engine::Function(coprocess),
-                Err(StartError::Function(error)) => return Err(report_init(&mut client, &error)),
+                Err(StartError::Function(error)) => return Err(client.fail_init(&error).into()),
                 Err(StartError::Io(error)) => return Err(RunError::Start(error)),
             },
             Handler::Script(path) => match Script::new(path) {
@@ -124,7 +114,7 @@ impl Worker {
                 Err(error) => {
                     let message = format!("{} cannot be read: {error}", path.display());
                     let error = FunctionError::new("Runtime.ImportModuleError", message);
-                    return Err(report_init(&mut client, &error));
+                    return Err(client.fail_init(&error).into());
                 }
             },
         };
@@ -145,10 +135,10 @@ impl Worker {
             // that the new init costs nobody's time.
             self.revive()?;
             let event = self.client.next()?;
-            if let Err(RunError::Init(message)) = self.revive() {
+            if let Err(RunError::Restart(message)) = self.revive() {
                 let error = FunctionError::new("Runtime.InitError", message.as_str());
                 self.client.error(event.request_id(), &error)?;
-                return Err(RunError::Init(message));
+                return Err(RunError::Restart(message));
             }
             self.serve(&event)?;
         }
@@ -158,7 +148,7 @@ impl Worker {
         let Engine::Function(coprocess) = &mut self.engine else { return Ok(()) };
         if !coprocess.process.is_alive() {
             *coprocess = Coprocess::start(&self.config).map_err(|error| match error {
-                StartError::Function(error) => RunError::Init(error.message().to_owned()),
+                StartError::Function(error) => RunError::Restart(error.message().to_owned()),
                 StartError::Io(error) => RunError::Start(error),
             })?;
         }
@@ -184,6 +174,7 @@ impl Worker {
                     compat: self.config.compat,
                     runner: Runner::Shell {
                         commands: &coprocess.commands,
+                        context: &coprocess.context,
                         ended_slot: &mut coprocess.ended_slot,
                         persist: self.config.persist,
                     },

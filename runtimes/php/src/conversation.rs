@@ -41,9 +41,16 @@ pub(crate) fn converse<T, E: From<io::Error> + MaybeIo>(
     stop_at: Option<Instant>,
     mut read: impl FnMut(&mut &UnixStream) -> Result<Step<T>, E>,
 ) -> Result<End<T>, E> {
+    send(stream, &mut bytes)?;
     loop {
+        let flags = match bytes {
+            [] => PollFlags::IN,
+            _ => PollFlags::IN | PollFlags::OUT,
+        };
+        // Nothing is there at once, so that the wait comes first.
+        let may_have_ended = process.wait(stream.as_fd(), flags, stop_at)?;
         // Before the reads: what a process has said before its end is then there.
-        let ended = process.status();
+        let ended = if may_have_ended { process.status() } else { None };
         send(stream, &mut bytes)?;
         loop {
             match read(&mut &*stream) {
@@ -68,11 +75,6 @@ pub(crate) fn converse<T, E: From<io::Error> + MaybeIo>(
             process.kill();
             return Ok(End::Stopped);
         }
-        let flags = match bytes {
-            [] => PollFlags::IN,
-            _ => PollFlags::IN | PollFlags::OUT,
-        };
-        process.wait(stream.as_fd(), flags, stop_at)?;
     }
 }
 

@@ -23,7 +23,11 @@ use crate::process::Process;
 #[derive(Debug)]
 pub(crate) struct Page {
     process: Process,
-    stream: UnixStream,
+    /// Where it listens; gone once it is connected.
+    socket: Option<Socket>,
+    /// None before the first request: PHP closes a connection that says nothing for five seconds.
+    /// One that has carried a request it keeps.
+    stream: Option<UnixStream>,
     reader: Reader,
     /// Whether the connection is at the beginning of a request.
     is_clean: bool,
@@ -78,17 +82,20 @@ impl Page {
     /// Starts a php-cgi. It may still be starting when this returns: what is sent to it waits.
     pub(crate) fn start(home: &Home, config: &Config) -> Result<Page, StartError> {
         let (listener, socket) = home.listen()?;
-        let stream = connect(&socket)?;
-        let process = launch(home, config, listener)?;
-        Ok(Page { process, stream, reader: Reader::default(), is_clean: true, served: 0 })
+        Ok(Page::new(launch(home, config, listener)?, socket))
+    }
+
+    fn new(process: Process, socket: Socket) -> Page {
+        let (socket, reader) = (Some(socket), Reader::default());
+        Page { process, socket, stream: None, reader, is_clean: true, served: 0 }
     }
 
     /// Starts a php-cgi and waits until it is there, so that what hinders it is known.
     pub(crate) fn start_and_wait(home: &Home, config: &Config) -> Result<Page, StartError> {
         let (listener, socket) = home.listen()?;
-        // PHP closes a connection that only asks, and takes the next.
-        let (first, stream) = (connect(&socket)?, connect(&socket)?);
-        let mut process = launch(home, config, listener)?;
+        // PHP closes a connection that only asks.
+        let stream = connect(&socket)?;
+        let mut page = Page::new(launch(home, config, listener)?, socket);
         let mut reader = Reader::default();
         let read = |stream: &mut &UnixStream| -> Result<Step<()>, TalkError> {
             let size = reader.fill(stream)?;
@@ -99,11 +106,8 @@ impl Page {
             }
         };
         // The platform itself limits the time of an init.
-        match converse(&mut process, &first, &fastcgi::question(), None, read) {
-            Ok(End::Done(..)) => {
-                let reader = Reader::default();
-                Ok(Page { process, stream, reader, is_clean: true, served: 0 })
-            }
+        match converse(&mut page.process, &stream, &fastcgi::question(), None, read) {
+            Ok(End::Done(..)) => Ok(page),
             Ok(End::Died(how)) => Err(StartError::Died(how)),
             Ok(End::Stopped) => Err(StartError::Late),
             Err(error) => Err(StartError::Talk(error)),
@@ -114,7 +118,8 @@ impl Page {
     /// answer, or has served as many as it should, cannot.
     pub(crate) fn is_usable(&mut self, config: &Config) -> bool {
         let is_old = config.max_requests.is_some_and(|max| self.served >= max.get());
-        self.is_clean && !is_old && is_silent(&self.stream) && self.process.status().is_none()
+        let is_kept = self.stream.as_ref().is_none_or(is_silent);
+        self.is_clean && !is_old && is_kept && self.process.status().is_none()
     }
 
     /// Answers one event. An error ends the runtime.
@@ -173,9 +178,13 @@ impl Page {
         stop_at: Option<Instant>,
         reply: &mut Reply<'_>,
     ) -> Result<End<()>, Failed> {
-        let Page { process, stream, reader, is_clean, served } = self;
+        let Page { process, socket, stream, reader, is_clean, served } = self;
         *served += 1;
         *is_clean = false;
+        if let Some(socket) = socket.take() {
+            *stream = Some(connect(&socket).map_err(TalkError::from)?);
+        }
+        let Some(stream) = stream else { return Ok(End::Died("closed its socket".to_owned())) };
         reader.restart().map_err(TalkError::from)?;
         let read = |stream: &mut &UnixStream| -> Result<Step<()>, Failed> {
             let size = reader.fill(stream).map_err(TalkError::from)?;

@@ -59,25 +59,35 @@ impl Process {
         }
     }
 
-    /// Waits until `fd` is ready for what is asked, the process has ended or the time is up.
+    /// Waits until `fd` is ready for what is asked, the process has ended or the time is up; gives
+    /// whether the process may have ended.
     pub(crate) fn wait(
         &self,
         fd: BorrowedFd<'_>,
         flags: PollFlags,
         until: Option<Instant>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut limit = until.map(|until| until.saturating_duration_since(Instant::now()));
-        let mut fds = vec![PollFd::from_borrowed_fd(fd, flags)];
-        match &self.end {
-            Some(end) => fds.push(PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)),
-            None => limit = Some(limit.unwrap_or(LOOK_AGAIN_AFTER).min(LOOK_AGAIN_AFTER)),
+        let asked = PollFd::from_borrowed_fd(fd, flags);
+        let end = self.end.as_ref();
+        let end = end.map(|end| PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN));
+        if end.is_none() {
+            limit = Some(limit.unwrap_or(LOOK_AGAIN_AFTER).min(LOOK_AGAIN_AFTER));
         }
         // Rounded up: a wait that ends early would only be repeated.
         let limit = limit.map(|limit| limit + Duration::from_millis(1));
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
-        match poll(&mut fds, limit.as_ref()) {
+        let poll = |fds: &mut [PollFd<'_>]| match poll(fds, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(io::Error::from(error)),
+        };
+        match end {
+            Some(end) => {
+                let mut fds = [asked, end];
+                poll(&mut fds)?;
+                Ok(!fds[1].revents().is_empty())
+            }
+            None => poll(&mut [asked]).map(|()| true),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The runtime's loop: next event, hand it over, answer; one per event that is handled at a time.
 
-use std::io;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -17,17 +16,6 @@ use crate::page::{Page, posted};
 
 const USER_AGENT: &str = concat!("lambfold-php/", env!("CARGO_PKG_VERSION"));
 
-/// What ends the runtime.
-#[derive(Debug, thiserror::Error)]
-enum RunError {
-    #[error(transparent)]
-    Client(#[from] Error),
-    #[error("the runtime's folder in /tmp cannot be made")]
-    Home(#[source] io::Error),
-    #[error("init failed: {0}")]
-    Init(String),
-}
-
 /// Runs the PHP runtime until the platform ends it. Returns only if it cannot go on; why stands in
 /// the log.
 pub fn run() -> ExitCode {
@@ -37,14 +25,20 @@ pub fn run() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn try_run() -> Result<(), RunError> {
+fn try_run() -> Result<(), Error> {
     let mut client = client()?;
     let workers = workers_from_env()?;
     let config = match Config::from_env() {
         Ok(config) => config,
-        Err(error) => return Err(report_init(&mut client, &error.to_function_error())),
+        Err(error) => return Err(client.fail_init(&error.to_function_error())),
     };
-    let home = Arc::new(Home::create(&config).map_err(RunError::Home)?);
+    let home = match Home::create(&config) {
+        Ok(home) => Arc::new(home),
+        Err(error) => {
+            let message = format!("the runtime's folder in /tmp cannot be made: {error}");
+            return Err(client.fail_init(&FunctionError::new("Runtime.StartError", message)));
+        }
+    };
     if workers == 1 {
         return Worker::new(client, config, home)?.work();
     }
@@ -66,17 +60,6 @@ fn client() -> Result<Client, Error> {
     Ok(Client::from_env()?.with_user_agent(USER_AGENT))
 }
 
-/// Reports a failed init; gives the error to end with.
-fn report_init(client: &mut Client, error: &FunctionError) -> RunError {
-    match client.init_error(error) {
-        // Another worker was first with the same error.
-        Ok(()) | Err(Error::Refused { status: 403, .. }) => {
-            RunError::Init(error.message().to_owned())
-        }
-        Err(error) => error.into(),
-    }
-}
-
 struct Worker {
     client: Client,
     config: Config,
@@ -87,7 +70,7 @@ struct Worker {
 
 impl Worker {
     /// Does the init: starts the PHP that most events will need.
-    fn new(mut client: Client, config: Config, home: Arc<Home>) -> Result<Worker, RunError> {
+    fn new(mut client: Client, config: Config, home: Arc<Home>) -> Result<Worker, Error> {
         let (mut page, mut function) = (None, None);
         let started = match config.mode {
             Mode::Auto => Page::start_and_wait(&home, &config)
@@ -99,11 +82,11 @@ impl Worker {
         };
         match started {
             Ok(()) => Ok(Worker { client, config, home, page, function }),
-            Err(error) => Err(report_init(&mut client, &error)),
+            Err(error) => Err(client.fail_init(&error)),
         }
     }
 
-    fn work(mut self) -> Result<(), RunError> {
+    fn work(mut self) -> Result<(), Error> {
         loop {
             self.revive();
             let invocation = self.client.next()?;
@@ -134,7 +117,7 @@ impl Worker {
         }
     }
 
-    fn serve(&mut self, invocation: &Invocation) -> Result<(), RunError> {
+    fn serve(&mut self, invocation: &Invocation) -> Result<(), Error> {
         // It may have ended while it waited.
         self.drop_unusable();
         let event = match self.config.mode {
@@ -151,11 +134,7 @@ impl Worker {
         }
     }
 
-    fn serve_page(
-        &mut self,
-        event: &HttpEvent<'_>,
-        invocation: &Invocation,
-    ) -> Result<(), RunError> {
+    fn serve_page(&mut self, event: &HttpEvent<'_>, invocation: &Invocation) -> Result<(), Error> {
         let page = match self.page.take() {
             Some(page) => Ok(page),
             None => Page::start(&self.home, &self.config),
@@ -163,13 +142,13 @@ impl Worker {
         match page {
             Ok(page) => {
                 let page = self.page.insert(page);
-                Ok(page.serve(&mut self.client, &self.config, event, invocation)?)
+                page.serve(&mut self.client, &self.config, event, invocation)
             }
             Err(error) => self.fail_start(invocation, &error.to_function_error(), &error),
         }
     }
 
-    fn serve_function(&mut self, invocation: &Invocation) -> Result<(), RunError> {
+    fn serve_function(&mut self, invocation: &Invocation) -> Result<(), Error> {
         let stop_at = self.config.stop_at(Instant::now(), invocation.remaining());
         let function = match self.function.take() {
             Some(function) => Ok(function),
@@ -178,7 +157,7 @@ impl Worker {
         match function {
             Ok(function) => {
                 let function = self.function.insert(function);
-                Ok(function.serve(&mut self.client, &self.config, invocation)?)
+                function.serve(&mut self.client, &self.config, invocation)
             }
             Err(function::StartError::Late) => {
                 let error = function::timeout(&self.config, invocation.remaining());
@@ -193,12 +172,12 @@ impl Worker {
         invocation: &Invocation,
         reported: &FunctionError,
         error: &dyn std::error::Error,
-    ) -> Result<(), RunError> {
+    ) -> Result<(), Error> {
         log::error(error);
         self.fail(invocation, reported)
     }
 
-    fn fail(&mut self, invocation: &Invocation, error: &FunctionError) -> Result<(), RunError> {
-        Ok(posted(self.client.error(invocation.request_id(), error))?)
+    fn fail(&mut self, invocation: &Invocation, error: &FunctionError) -> Result<(), Error> {
+        posted(self.client.error(invocation.request_id(), error))
     }
 }

@@ -115,18 +115,19 @@ fn build(args: &LayerBuild, root: &Root, to: &Path) -> Result<Vec<Listed>, Build
         _ => Machine::X86_64,
     };
     let bootstrap = bootstraps::find(args.runtime)?;
-    if let Ok(elf) = Elf::parse(&bootstrap)
+    if let Ok(elf) = Elf::parse(&bootstrap.program)
         && elf.machine != wanted
     {
         return Err(BuildError::Machine { bootstrap: elf.machine, wanted });
     }
     let mut contents = Contents::new(root, folder(args.runtime), wanted);
-    contents.own("bootstrap", bootstrap.into_owned(), true)?;
+    contents.bootstrap(bootstrap)?;
     match args.runtime {
         BuiltIn::Bash => bash::add(&mut contents, root)?,
         BuiltIn::Php => php::add(&mut contents, root)?,
     }
     add_programs(&mut contents, root, &args.with)?;
+    contents.add_certificates()?;
     Ok(contents.write(to)?)
 }
 

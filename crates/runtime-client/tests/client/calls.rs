@@ -115,6 +115,22 @@ fn a_cause_of_almost_a_mebibyte_arrives() {
 }
 
 #[test]
+fn a_failed_init_is_told_once_and_is_the_error_of_every_worker() {
+    let server = Server::start().unwrap();
+    let cause = FunctionError::new("Runtime.NoHandler", "there is no handler");
+    let told = || Client::new(server.endpoint()).unwrap().fail_init(&cause).to_string();
+    let expected = "init failed: Runtime.NoHandler: there is no handler";
+    assert_eq!(told(), expected);
+    // Another worker was first.
+    server.answer_next_post_with(403, "{}");
+    assert_eq!(told(), expected);
+    // That it could not be told counts more.
+    server.answer_next_post_with(500, "{}");
+    let untold = told();
+    assert!(untold.contains("refused `init/error` with status 500"), "{untold}");
+}
+
+#[test]
 fn an_init_error_is_posted_before_any_event() {
     let server = Server::start().unwrap();
     client(&server).init_error(&FunctionError::new("Runtime.HandlerNotFound", "none")).unwrap();

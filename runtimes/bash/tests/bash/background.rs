@@ -1,5 +1,9 @@
+use std::fs::File;
+use std::io::Read;
 use std::process::Command;
 use std::time::Instant;
+
+use lambfold_runtime_client::scripted::{Call, Event};
 
 use crate::harness::{SOON, function, setup, wait_until};
 
@@ -68,9 +72,12 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 fn kill(pid: u32) {
+    signal(pid, "KILL");
+}
+
+fn signal(pid: u32, name: &str) {
     // It may have ended by itself.
-    let kill = Command::new("kill").args(["-KILL", &pid.to_string()]).output();
-    kill.unwrap();
+    Command::new("kill").args([format!("-{name}"), pid.to_string()]).output().unwrap();
 }
 
 #[test]
@@ -87,6 +94,67 @@ fn shells_that_are_killed_while_nothing_happens_are_replaced() {
             kill(pid);
             // A process that is dying can still read, and take an event along.
             wait_until("its end", || is_dead(pid));
+        }
+    }
+}
+
+/// The commands of the first shell of a bootstrap. The reports are 64.
+fn commands(bootstrap: u32) -> String {
+    format!("/proc/{bootstrap}/fd/65")
+}
+
+/// The shell that waits for a command.
+fn waiting(bootstrap: u32, main: u32) -> u32 {
+    let pipe = std::fs::read_link(commands(bootstrap)).unwrap();
+    let reads =
+        |pid: &u32| std::fs::read_link(format!("/proc/{pid}/fd/0")).ok() == Some(pipe.clone());
+    let mut found = None;
+    wait_until("a shell that waits", || {
+        found = children(main).into_iter().find(reads);
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+#[test]
+fn an_event_that_a_dying_shell_took_along_goes_to_the_next_one() {
+    let mut runtime = function("handler() { echo \"$1\" >>seen; echo \"$1\"; }").start();
+    assert!(runtime.server.wait_waiting(1, SOON));
+    let [main] = children(runtime.id())[..] else { panic!("one shell was expected") };
+    let mut number = [0; 8];
+    for round in 0..5 {
+        assert_eq!(runtime.invoke(format!("{round}")), format!("{round}\n"));
+        let waiting = waiting(runtime.id(), main);
+        signal(waiting, "STOP");
+        runtime.server.push(Event::new("taken", format!("taken {round}")));
+        // In its place, as it could do itself while it dies.
+        File::open(commands(runtime.id())).unwrap().read_exact(&mut number).unwrap();
+        kill(waiting);
+        let post = runtime.server.post(SOON).expect("an answer");
+        assert_eq!((post.call, post.text()), (Call::Response, format!("taken {round}\n")));
+    }
+    let seen = std::fs::read_to_string(runtime.path("seen")).unwrap();
+    assert_eq!(seen.lines().count(), 10, "{seen}");
+}
+
+#[test]
+fn whenever_a_shell_is_killed_its_event_begins_once_at_most() {
+    let runtime = function("handler() { echo \"$1\" >>seen; echo \"$1\"; }").start();
+    assert!(runtime.server.wait_waiting(1, SOON));
+    let [main] = children(runtime.id())[..] else { panic!("one shell was expected") };
+    for round in 0..100 {
+        assert!(runtime.server.wait_waiting(1, SOON));
+        let killed = children(main);
+        runtime.server.push(Event::new(&format!("id-{round}"), format!("{round}")));
+        // Before the event is taken, in the middle of that, or in the handler.
+        (0..round % 20 * 50).for_each(|_| std::hint::spin_loop());
+        killed.into_iter().for_each(kill);
+        let post = runtime.server.post(SOON).unwrap_or_else(|| panic!("{round}: no answer"));
+        let seen = std::fs::read_to_string(runtime.path("seen")).unwrap_or_default();
+        let times = seen.lines().filter(|line| *line == format!("{round}")).count();
+        match post.call {
+            Call::Response => assert_eq!(times, 1, "{round}"),
+            _ => assert!(times <= 1, "{round}: {}", post.text()),
         }
     }
 }

@@ -113,6 +113,26 @@ fn a_php_that_dies_between_events_is_not_missed() {
 }
 
 #[test]
+fn a_php_that_waits_long_for_its_first_page_answers_it() {
+    // PHP closes a connection that says nothing for five seconds. Environments that are made ahead
+    // wait longer.
+    let mut runtime = index(PAGE).start();
+    runtime.wait_idle();
+    let before = runtime.children();
+    let start = std::time::Instant::now();
+    let sockets = || {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", before[0])).unwrap().flatten();
+        let links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    };
+    wait_until("its patience to end", || {
+        sockets() == 1 && start.elapsed() > Duration::from_secs(6)
+    });
+    assert_eq!(runtime.http(&get("/")).text(), "fine");
+    assert_eq!(runtime.children(), before);
+}
+
+#[test]
 fn the_deadline_is_an_error_and_nothing_runs_on() {
     let mut runtime = index(PAGE).start();
     fine(&mut runtime);

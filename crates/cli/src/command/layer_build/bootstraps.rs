@@ -15,6 +15,12 @@ pub(super) enum BootstrapError {
     Missing { name: &'static str, tried: String },
     #[error("{path} is not statically linked, so that it would need libraries that a layer lacks")]
     Dynamic { path: String },
+    #[error("{path}, which says what is linked into the bootstrap, cannot be read")]
+    List {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{path} is not a program")]
     Elf {
         path: String,
@@ -23,13 +29,21 @@ pub(super) enum BootstrapError {
     },
 }
 
-pub(super) fn find(runtime: BuiltIn) -> Result<Cow<'static, [u8]>, BootstrapError> {
+/// A bootstrap, and what is linked into it.
+#[derive(Debug)]
+pub(super) struct Bootstrap {
+    pub(super) program: Cow<'static, [u8]>,
+    /// A line each: name, version, licence.
+    pub(super) crates: Cow<'static, str>,
+}
+
+pub(super) fn find(runtime: BuiltIn) -> Result<Bootstrap, BootstrapError> {
     let (name, embedded) = match runtime {
         BuiltIn::Bash => ("bash-bootstrap", BASH),
         BuiltIn::Php => ("php-bootstrap", PHP),
     };
-    if let Some(bytes) = embedded {
-        return Ok(Cow::Borrowed(bytes));
+    if let Some((program, crates)) = embedded {
+        return Ok(Bootstrap { program: program.into(), crates: crates.into() });
     }
     let mut folders: Vec<PathBuf> = Vec::new();
     folders.extend(std::env::var_os("LAMBFOLD_BOOTSTRAPS").map(PathBuf::from));
@@ -46,7 +60,13 @@ pub(super) fn find(runtime: BuiltIn) -> Result<Cow<'static, [u8]>, BootstrapErro
         let Ok(bytes) = std::fs::read(&file) else { continue };
         let path = file.display().to_string();
         match Elf::parse(&bytes) {
-            Ok(elf) if elf.interpreter.is_none() => return Ok(Cow::Owned(bytes)),
+            Ok(elf) if elf.interpreter.is_none() => {
+                let list = folder.join(format!("{name}.crates"));
+                let crates = std::fs::read_to_string(&list).map_err(|source| {
+                    BootstrapError::List { path: list.display().to_string(), source }
+                })?;
+                return Ok(Bootstrap { program: bytes.into(), crates: crates.into() });
+            }
             Ok(_) => dynamic = Some(BootstrapError::Dynamic { path }),
             Err(source) => return Err(BootstrapError::Elf { path, source }),
         }

@@ -9,10 +9,22 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::bootstraps::Bootstrap;
 use super::elf::{self, Elf, Machine};
 use super::libraries::{Libraries, LibraryError, read};
 use super::packages::{self, Package};
 use super::root::{Found, Root};
+
+/// Where systems keep the certificates of authorities in one file. Programs are built to look at
+/// the place of their own system.
+const CERTIFICATES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+/// Short, to fit into the place of the first two.
+const LAYER_CERTIFICATES: &str = "ca.crt";
+const LAMBFOLD_LICENCE: &str = include_str!("../../../../../LICENSE");
 
 /// What a file of a layer is made of.
 #[derive(Debug, Clone)]
@@ -60,6 +72,8 @@ pub(super) struct Contents<'r> {
     libraries: Libraries<'r>,
     entries: BTreeMap<String, Entry>,
     redirects: Vec<Redirect>,
+    /// What is linked into the bootstrap: name, version, licence.
+    crates: String,
 }
 
 impl<'r> Contents<'r> {
@@ -70,7 +84,50 @@ impl<'r> Contents<'r> {
             libraries: Libraries::new(root, machine),
             entries: BTreeMap::new(),
             redirects: Vec::new(),
+            crates: String::new(),
         }
+    }
+
+    pub(super) fn bootstrap(&mut self, bootstrap: Bootstrap) -> Result<(), ContentsError> {
+        self.crates = bootstrap.crates.into_owned();
+        self.own("bootstrap", bootstrap.program.into_owned(), true)
+    }
+
+    /// Adds the root's certificates of authorities, if it has any, and lets programs look for them
+    /// in the layer; the path of their file in a sandbox.
+    pub(super) fn certificates(&mut self) -> Result<Option<String>, ContentsError> {
+        let path = format!("{}/{LAYER_CERTIFICATES}", self.folder);
+        let in_sandbox = format!("/opt/{path}");
+        if self.entries.contains_key(&path) {
+            return Ok(Some(in_sandbox));
+        }
+        let Some(found) = CERTIFICATES.iter().find_map(|path| self.root.file(Path::new(path)))
+        else {
+            return Ok(None);
+        };
+        self.data(&path, &found)?;
+        for place in CERTIFICATES {
+            self.redirect(place, &in_sandbox);
+        }
+        Ok(Some(in_sandbox))
+    }
+
+    /// Adds certificates if a program or library looks for them.
+    pub(super) fn add_certificates(&mut self) -> Result<(), ContentsError> {
+        let libraries = self.libraries.files().map(|(_, found)| found);
+        let programs = self.entries.values().filter_map(|entry| match entry {
+            Entry::Program(found) | Entry::Library(found) => Some(found),
+            _ => None,
+        });
+        let mut looked_for = false;
+        for found in programs.chain(libraries) {
+            let bytes = read(found, &self.root.shown(&found.path))?;
+            looked_for |= CERTIFICATES.iter().any(|p| elf::find(&bytes, p.as_bytes()).is_some());
+        }
+        if looked_for {
+            self.certificates()?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, path: String, entry: Entry) -> Result<(), ContentsError> {
@@ -192,11 +249,16 @@ impl<'r> Contents<'r> {
     fn write_listing(&self, to: &Path, listed: &[Listed]) -> Result<(), ContentsError> {
         let version = env!("CARGO_PKG_VERSION");
         let mut text = format!(
-            "What is in this layer. Made by lambfold {version} (Apache-2.0), which is written in Rust\n\
-             and has parts of it linked in, together with musl: MIT or Apache-2.0.\n\
-             Texts of the licences of packages: {}/licences.\n\n",
+            "What is in this layer. Made by lambfold {version} (Apache-2.0).\n\
+             Texts of licences: {}/licences.\n\n\
+             Linked into bootstrap\n\n",
             self.folder
         );
+        for line in self.crates.lines() {
+            let mut words = line.splitn(3, ' ');
+            let mut word = || words.next().unwrap_or_default();
+            let _ = writeln!(text, "{} {}\n    {}", word(), word(), word());
+        }
         let mut packages: BTreeMap<&str, &Package> = BTreeMap::new();
         for one in listed {
             if let Source::Root(Some(package)) = &one.source {
@@ -204,7 +266,7 @@ impl<'r> Contents<'r> {
             }
         }
         // Writing to a text cannot fail.
-        text.push_str("Packages\n\n");
+        text.push_str("\nPackages\n\n");
         for package in packages.values() {
             let _ =
                 writeln!(text, "{} {}\n    {}", package.name, package.version, package.licence());
@@ -227,6 +289,7 @@ impl<'r> Contents<'r> {
                 .map_err(|source| ContentsError::Write { path, source })
         };
         write(format!("{}/CONTENTS.txt", self.folder), &text)?;
+        write(format!("{}/licences/lambfold.txt", self.folder), LAMBFOLD_LICENCE)?;
         for (name, package) in packages.iter().filter(|(_, package)| !package.copyright.is_empty())
         {
             write(format!("{}/licences/{name}.txt", self.folder), &package.copyright)?;

@@ -391,8 +391,9 @@ pub(super) fn redirect(bytes: &mut [u8], from: &str, to: &str) -> usize {
     changed
 }
 
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+/// Where a text stands in a file for the first time.
+pub(super) fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, what)
 }
 
 #[cfg(test)]

@@ -14,13 +14,6 @@ const TIME_ZONES: &str = "/usr/share/zoneinfo";
 /// As long as what it takes the place of.
 const LAYER_TIME_ZONES: &str = "z";
 
-/// Where systems keep the certificates of authorities in one file.
-const CERTIFICATES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
-
 const SETTINGS: &str = "; The place of this file keeps PHP from reading the system's php.ini. Settings are in conf.d and,\n\
     ; for a function, in its own php.ini and php/conf.d.\n";
 
@@ -44,12 +37,8 @@ pub(super) fn add(contents: &mut Contents<'_>, root: &Root) -> Result<(), BuildE
     add_extensions(contents, root, &cgi, &cli, &binary, &mut settings)?;
     add_time_zones(contents, root, &binary)?;
     add_character_sets(contents, root)?;
-    if let Some(found) = CERTIFICATES.iter().find_map(|path| root.file(Path::new(path))) {
-        let path = format!("{FOLDER}/ca-certificates.crt");
-        contents.data(&path, &found)?;
-        settings.push_str(&format!(
-            "openssl.cafile = \"/opt/{path}\"\ncurl.cainfo = \"/opt/{path}\"\n"
-        ));
+    if let Some(path) = contents.certificates()? {
+        settings.push_str(&format!("openssl.cafile = \"{path}\"\ncurl.cainfo = \"{path}\"\n"));
     }
     contents.own(&format!("{FOLDER}/conf.d/00-layer.ini"), settings.into_bytes(), false)?;
     Ok(())

@@ -18,6 +18,7 @@ fn listed(runtime: BuiltIn, with: &[&str], from: &Path) -> Result<Vec<String>, S
     };
     let done = added
         .and_then(|()| add_programs(&mut contents, &root, &args.with))
+        .and_then(|()| Ok(contents.add_certificates()?))
         .and_then(|()| Ok(contents.write(staging.path())?));
     let listed = done.map_err(|error| {
         explain(&error).lines().map(|(_, text)| text.to_owned()).collect::<Vec<_>>().join("\n")
@@ -69,4 +70,13 @@ fn libraries_come_with_a_program_and_are_those_of_its_root() {
     fs::write(root.path().join("lib64/ld-linux-x86-64.so.2"), "x").unwrap();
     let error = listed(BuiltIn::Bash, &[], root.path()).unwrap_err();
     assert!(error.contains("needs the library lib"), "{error}");
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_looks_for_certificates_gets_them() {
+    let with = |programs: &[&str]| listed(BuiltIn::Bash, programs, Path::new("/")).unwrap();
+    let certificates = |files: &[String]| files.iter().any(|f| f == "lambfold-bash/ca.crt");
+    assert!(certificates(&with(&["curl"])));
+    assert!(!certificates(&with(&["env"])));
 }
