@@ -28,7 +28,7 @@ fn late_output_goes_to_the_log_and_into_no_answer() {
     let mut runtime = function(
         r#"handler() {
             if [[ $1 == leave ]]; then
-                ( until [[ -e go ]]; do :; done; echo late; until [[ -e gone ]]; do :; done ) &
+                ( until [[ -e go ]]; do [[ -d $PWD ]] || exit; done; echo late; until [[ -e gone ]]; do [[ -d $PWD ]] || exit; done ) &
                 echo left
             else
                 echo "$1"
@@ -51,10 +51,10 @@ fn a_late_lambda_error_or_stream_is_nobodys() {
     let mut runtime = function(
         r#"handler() {
             if [[ $1 == leave ]]; then
-                ( until [[ -e go ]]; do :; done; lambda_stream text/plain; : >reported; lambda_error Late late ) &
+                ( until [[ -e go ]]; do [[ -d $PWD ]] || exit; done; lambda_stream text/plain; : >reported; lambda_error Late late ) &
             else
                 : >go
-                until [[ -e reported ]]; do :; done
+                until [[ -e reported ]]; do [[ -d $PWD ]] || exit; done
             fi
             echo "$1"
         }"#,
@@ -170,7 +170,7 @@ fn input_of_an_earlier_event_stays_what_it_was() {
         r#"handler() {
             if [[ $1 == first* ]]; then
                 # Bash gives background jobs /dev/null, so stdin is passed on by hand.
-                { ( until [[ -e go ]]; do :; done; cat >seen.new; mv seen.new seen ) <&3 & } 3<&0
+                { ( until [[ -e go ]]; do [[ -d $PWD ]] || exit; done; cat >seen.new; mv seen.new seen ) <&3 & } 3<&0
             fi
             echo ok
         }"#,

@@ -5,7 +5,7 @@ use crate::harness::{SOON, function, setup};
 #[test]
 fn what_is_printed_reaches_the_caller_before_the_end() {
     let mut runtime = function(
-        "handler() { echo before; lambda_stream text/plain; echo first; until [[ -e go ]]; do :; done; echo last; }",
+        "handler() { echo before; lambda_stream text/plain; echo first; until [[ -e go ]]; do [[ -d $PWD ]] || exit; done; echo last; }",
     )
     .start();
     runtime.server.push(Event::new("1", ""));
