@@ -41,7 +41,7 @@ struct Target {
 }
 
 /// How long an answer may take: `cargo lambda watch` compiles the function first.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 fn main() -> Result<()> {
     let options = options()?;

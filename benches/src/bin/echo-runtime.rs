@@ -7,7 +7,8 @@ use std::io;
 fn main() -> io::Result<()> {
     let api = std::env::var("AWS_LAMBDA_RUNTIME_API")
         .map_err(|_| io::Error::other("AWS_LAMBDA_RUNTIME_API is not set"))?;
-    // Some hosts serve several functions at one address, and tell them apart by a path.
+    // Some hosts give a URL, with a path for each function.
+    let api = api.trim_start_matches("http://").trim_end_matches('/');
     let (address, path) = api.split_at(api.find('/').unwrap_or(api.len()));
     let mut connection = Connection::open(address)?;
     let next = format!(
