@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::{netlink, sys};
+use crate::netlink::{self, Socket};
+use crate::sys;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -62,11 +63,15 @@ pub(crate) fn enter(prepared: Option<&Prepared>, addresses: &[Ipv4Addr]) -> io::
     bring_up(addresses)
 }
 
+/// The loopback interface of the current network: up, with these addresses, and without delayed
+/// acknowledgements on them.
 fn bring_up(addresses: &[Ipv4Addr]) -> io::Result<()> {
-    let kind = SocketType::DGRAM;
-    let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
-    sys::loopback_up(socket.as_fd())?;
-    addresses.iter().try_for_each(|address| netlink::add_loopback_address(*address))
+    let mut messages = vec![netlink::link_up(netlink::LOOPBACK)];
+    let add = |ip: &Ipv4Addr| netlink::new_address(netlink::LOOPBACK, *ip, *ip, 32);
+    messages.extend(addresses.iter().map(add));
+    let all = addresses.iter().chain([&Ipv4Addr::LOCALHOST]);
+    messages.extend(all.map(|ip| netlink::acknowledge_at_once(*ip)));
+    Socket::route()?.run(&messages)
 }
 
 /// A socket of the current network, neither bound nor connected, nonblocking.

@@ -226,20 +226,6 @@ pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::E
     io::Error::last_os_error()
 }
 
-/// Brings the loopback interface of the current network namespace up.
-pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: ifreq is plain data, for which zeroes are valid; the name is shorter than the field
-    // and the union member written is the one that SIOCSIFFLAGS reads.
-    unsafe {
-        let mut request: libc::ifreq = std::mem::zeroed();
-        request.ifr_name[0] = b'l' as c_char;
-        request.ifr_name[1] = b'o' as c_char;
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request).into())
-            .map(drop)
-    }
-}
-
 const LOOP_CONFIGURE: u64 = 0x4C0A;
 const LOOP_CTL_GET_FREE: u64 = 0x4C82;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;

@@ -16,6 +16,8 @@ mod death;
 mod hostile;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/network.rs"]
+mod network;
 #[path = "sandbox/view.rs"]
 mod view;
 #[path = "sandbox/world.rs"]
@@ -36,7 +38,15 @@ fn main() {
         _ => {}
     }
     let arguments = Arguments::from_args();
-    let tests = [basics::TESTS, death::TESTS, hostile::TESTS, limits::TESTS, view::TESTS].concat();
+    let tests = [
+        basics::TESTS,
+        death::TESTS,
+        hostile::TESTS,
+        limits::TESTS,
+        network::TESTS,
+        view::TESTS,
+    ]
+    .concat();
     let trials = tests
         .into_iter()
         .map(|(name, test)| {
