@@ -174,12 +174,6 @@ impl Socket {
     }
 }
 
-impl From<OwnedFd> for Socket {
-    fn from(fd: OwnedFd) -> Socket {
-        Socket(fd)
-    }
-}
-
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -209,9 +203,9 @@ pub(crate) fn link_up(index: u32) -> Message {
     Message::new(RTM_NEWLINK, 0, &link_header(index, true))
 }
 
-/// Brings an interface up that has a name.
-pub(crate) fn link_up_named(name: &str) -> Message {
-    Message::new(RTM_NEWLINK, 0, &link_header(0, true)).with_text(IFLA_IFNAME, name)
+/// Says about an interface, for those who list them, what it is for; it stays down.
+pub(crate) fn describe(index: u32, text: &str) -> Message {
+    Message::new(RTM_NEWLINK, 0, &link_header(index, false)).with_text(IFLA_IFALIAS, text)
 }
 
 /// Removes an interface; both ends of a veth.
@@ -225,31 +219,26 @@ pub(crate) struct End<'a> {
     pub(crate) name: &'a str,
     /// 0: any.
     pub(crate) index: u32,
-    pub(crate) up: bool,
 }
 
-/// Makes a veth: `here` in the socket's namespace with a word on whose it is, `there` in another.
-pub(crate) fn new_veth(
-    here: End<'_>,
-    alias: &str,
-    there: End<'_>,
-    namespace: BorrowedFd<'_>,
-) -> Message {
+/// Makes a veth: `here` in the socket's namespace, `there` in another; both down, as neither can be
+/// up before the other is there.
+pub(crate) fn new_veth(here: End<'_>, there: End<'_>, namespace: BorrowedFd<'_>) -> Message {
     use std::os::fd::AsRawFd;
     let fd = namespace.as_raw_fd() as u32;
-    let header = link_header(here.index, here.up);
-    Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header)
-        .with_text(IFLA_IFNAME, here.name)
-        .with_text(IFLA_IFALIAS, alias)
-        .nest(IFLA_LINKINFO, |m| {
+    let header = link_header(here.index, false);
+    Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header).with_text(IFLA_IFNAME, here.name).nest(
+        IFLA_LINKINFO,
+        |m| {
             m.with(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, |m| {
                 m.nest(VETH_INFO_PEER, |m| {
-                    m.raw(&link_header(there.index, there.up))
+                    m.raw(&link_header(there.index, false))
                         .with_text(IFLA_IFNAME, there.name)
                         .with(IFLA_NET_NS_FD, &fd.to_ne_bytes())
                 })
             })
-        })
+        },
+    )
 }
 
 /// Adds an address to an interface; with the peer's, which is then reached through it, or that of

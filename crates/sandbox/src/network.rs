@@ -1,4 +1,12 @@
-//! Network namespaces: a loopback interface, and what is listened on inside.
+//! Network namespaces: a loopback interface, what is listened on inside, and where it is wanted a
+//! way to the outside.
+
+mod block;
+mod forwarding;
+mod nat;
+mod nft;
+mod resolver;
+mod rules;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -7,8 +15,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+pub(crate) use nat::{Nat, Seat, sweep};
+
 use crate::netlink::{self, Socket};
 use crate::sys;
+
+/// In the work folder of an owner that has begun to make a router.
+pub(crate) const MARK: &str = "nat";
+/// What `nat` needs.
+pub(crate) const REMEDY: &str = "run as root on a kernel with veth and nf_tables (modules veth, \
+                                 nf_tables, nft_masq, nft_ct, nft_fib_inet, nft_reject_inet)";
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -18,6 +34,8 @@ const BACKLOG: i32 = 128;
 pub(crate) struct Prepared {
     pub(crate) namespace: OwnedFd,
     pub(crate) addresses: Vec<Ipv4Addr>,
+    /// Its way to the outside.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// The addresses that `listeners` need beyond those that a loopback interface has anyway.
@@ -38,14 +56,20 @@ pub(crate) fn prepare(
     proc: BorrowedFd<'_>,
     own: BorrowedFd<'_>,
     addresses: &[Ipv4Addr],
+    nat: Option<&mut Nat>,
 ) -> io::Result<Prepared> {
     sys::unshare(libc::CLONE_NEWNET)?;
-    let made = bring_up(addresses).and_then(|()| open_own(proc));
+    let made = (|| {
+        bring_up(addresses)?;
+        let namespace = open_own(proc)?;
+        let seat = nat.map(|nat| nat.connect(proc, namespace.as_fd())).transpose()?;
+        Ok(Prepared { namespace, addresses: addresses.to_vec(), seat })
+    })();
     // Elsewhere than at home nothing else may be done: an error here ends the spawner.
     if sys::setns(own, libc::CLONE_NEWNET).is_err() {
         sys::exit(1);
     }
-    Ok(Prepared { namespace: made?, addresses: addresses.to_vec() })
+    made
 }
 
 /// Opens the network namespace of this process.

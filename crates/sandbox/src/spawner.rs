@@ -20,7 +20,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::{Group, Hierarchies};
 use crate::ids::Ids;
 use crate::init::exit_status;
-use crate::network::Prepared;
+use crate::network::{Nat, Prepared, Seat};
 use crate::seccomp::Filter;
 use crate::spec::{Config, ExitStatus};
 use crate::step::StepError;
@@ -61,6 +61,7 @@ struct Living {
     ticket: u64,
     pidfd: OwnedFd,
     group: u64,
+    seat: Option<Seat>,
 }
 
 /// Images of one size.
@@ -85,6 +86,8 @@ struct Spawner {
     host_mounts: OwnedFd,
     own_mounts: OwnedFd,
     own_network: OwnedFd,
+    /// The way to the outside, where there is one; its router is the network of this process.
+    nat: Option<Nat>,
     /// Addresses that the last sandbox had, and the next one will have.
     addresses: Vec<Ipv4Addr>,
     /// User namespace whose map shows root's files as root's inside.
@@ -137,7 +140,9 @@ fn run() -> io::Result<()> {
     };
     drop(socket);
     let ready = FromSpawner::Ready(Box::new(spawner.capabilities.clone()));
-    wire::send(spawner.socket.as_fd(), &ready, &[], true)?;
+    let rules: Vec<_> = spawner.nat.iter().map(|nat| nat.rules.as_fd()).collect();
+    wire::send(spawner.socket.as_fd(), &ready, &rules, true)?;
+    drop(rules);
     let outcome = spawner.serve(&mut receiver);
     spawner.end();
     outcome
@@ -214,6 +219,7 @@ impl Spawner {
         while let Some((pid, status)) = wait_child(WaitOptions::NOHANG)? {
             if let Some(living) = self.living.remove(&pid) {
                 self.groups.remove(living.group);
+                self.release(living.seat);
                 self.say(&FromSpawner::Reaped { ticket: living.ticket, status })?;
             }
         }
@@ -240,6 +246,16 @@ impl Spawner {
         // The folders have paths only where the host's file systems are.
         if sys::setns(self.host_mounts.as_fd(), libc::CLONE_NEWNS).is_ok() {
             self.groups.remove_all();
+            if let Some(nat) = self.nat.take() {
+                nat.end();
+            }
+        }
+    }
+
+    /// Takes back a sandbox's place in the network.
+    fn release(&mut self, seat: Option<Seat>) {
+        if let (Some(nat), Some(seat)) = (&mut self.nat, seat) {
+            nat.release(seat);
         }
     }
 }

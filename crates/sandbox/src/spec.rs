@@ -64,6 +64,11 @@ pub enum Rootfs {
 pub enum Network {
     /// A network namespace with nothing but its own loopback interface.
     None,
+    /// One with a way to the outside through address translation; this machine, its metadata
+    /// service and other sandboxes stay out of reach. For root with veth and nf_tables.
+    Nat,
+    /// [`Network::Nat`] where it can be had, else [`Network::None`] and a note that says why.
+    NatIfPossible,
 }
 
 /// The guest's identity inside.

@@ -16,6 +16,8 @@ mod death;
 mod hostile;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/nat.rs"]
+mod nat;
 #[path = "sandbox/network.rs"]
 mod network;
 #[path = "sandbox/view.rs"]
@@ -35,6 +37,9 @@ fn main() {
     match role.as_deref() {
         Some("guest-threads") => return basics::guest_threads(),
         Some("doomed-host") => return death::doomed_host(),
+        Some("doomed-nat") => return nat::doomed(),
+        Some("on-stage") => return nat::on_stage(),
+        Some("outside") => return nat::outside(),
         _ => {}
     }
     let arguments = Arguments::from_args();
@@ -43,6 +48,7 @@ fn main() {
         death::TESTS,
         hostile::TESTS,
         limits::TESTS,
+        nat::TESTS,
         network::TESTS,
         view::TESTS,
     ]

@@ -67,6 +67,7 @@ impl Spawner {
         if let Some(stale) = stale {
             let parts = self.parts.swap_remove(stale);
             self.groups.remove(parts.group.number());
+            self.release(parts.network.and_then(|network| network.seat));
         }
         if self.parts.len() >= READY_PARTS {
             return Ok(false);
@@ -116,11 +117,28 @@ impl Spawner {
     /// What every sandbox needs, with what can be done ahead.
     pub(super) fn make_parts_ahead(&mut self) -> Result<Parts, StepError> {
         let mut parts = self.make_parts()?;
-        let network =
-            network::prepare(self.proc.as_fd(), self.own_network.as_fd(), &self.addresses);
         // It is tried again, and reported, when it is needed.
-        parts.network = network.ok();
+        parts.network = self.prepare_network().ok();
         Ok(parts)
+    }
+
+    fn prepare_network(&mut self) -> io::Result<network::Prepared> {
+        let (proc, own) = (self.proc.as_fd(), self.own_network.as_fd());
+        network::prepare(proc, own, &self.addresses, self.nat.as_mut())
+    }
+
+    /// A way to the outside is made here, which pid 1 could not; mostly it was made ahead.
+    fn connect(&mut self, parts: &mut Parts) -> Result<(), StepError> {
+        if self.nat.is_none()
+            || parts.network.as_ref().is_some_and(|n| n.addresses == self.addresses)
+        {
+            return Ok(());
+        }
+        self.release(parts.network.take().and_then(|network| network.seat));
+        let made = self.prepare_network();
+        let what = "connect a network namespace to the router";
+        parts.network = Some(made.map_err(|e| StepError::new(Step::Network, what, &e))?);
+        Ok(())
     }
 
     fn start(&mut self, request: Waiting, tmp: Option<OwnedFd>) -> io::Result<()> {
@@ -138,10 +156,15 @@ impl Spawner {
             // What is ready has others; the next ones are made with these.
             self.addresses = addresses;
         }
-        let parts = match self.parts.pop() {
+        let mut parts = match self.parts.pop() {
             Some(parts) => parts,
             None => self.make_parts()?,
         };
+        if let Err(error) = self.connect(&mut parts) {
+            self.groups.remove(parts.group.number());
+            return Err(error);
+        }
+        let seat = parts.network.as_ref().and_then(|network| network.seat);
         let mut timings =
             vec![StepTiming { step: Step::GuestUserNamespace, took: start.elapsed() }];
         let spawner = &*self;
@@ -149,11 +172,12 @@ impl Spawner {
         match outcome {
             Ok((pid, pidfd)) => {
                 let group = parts.group.number();
-                self.living.insert(pid, Living { ticket: request.ticket, pidfd, group });
+                self.living.insert(pid, Living { ticket: request.ticket, pidfd, group, seat });
                 Ok(())
             }
             Err(error) => {
                 self.groups.remove(parts.group.number());
+                self.release(seat);
                 Err(error)
             }
         }

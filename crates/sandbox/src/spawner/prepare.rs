@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::{Parts, Spawner};
 use crate::capabilities::{Capabilities, FreezeMode, IdMode, Note, TmpMode};
 use crate::cgroup::{self, Hierarchies};
 use crate::ids::{self, Ids};
-use crate::network;
+use crate::network::{self, Nat};
 use crate::seccomp::Filter;
-use crate::spec::{Config, Rootfs};
+use crate::spec::{Config, Network, Rootfs};
 use crate::step::{Step, StepError};
 use crate::sys;
 use crate::template;
@@ -75,10 +75,9 @@ pub(super) fn prepare(
 
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let proc = step(Step::UserNamespace, "open /proc", proc.map_err(Into::into))?;
-    // The spawner needs no network itself, and may return to one of its own only.
-    let own_network =
-        sys::unshare(libc::CLONE_NEWNET).and_then(|()| network::open_own(proc.as_fd()));
-    let own_network = step(Step::UserNamespace, "enter a network namespace", own_network)?;
+    let nat = enter_network(&config, mode, proc.as_fd(), &mut notes)?;
+    let own_network = network::open_own(proc.as_fd());
+    let own_network = step(Step::UserNamespace, "open its network namespace", own_network)?;
     let file_map = match ids.file_map() {
         None => None,
         Some(map) => Some(step(
@@ -92,9 +91,13 @@ pub(super) fn prepare(
     let own_mounts = mount_namespace(MountPropagationFlags::PRIVATE)?;
     let root = config.work_dir.join("root");
     let id_map = file_map.as_ref().map(AsFd::as_fd);
+    let resolv_conf = match &nat {
+        Some(nat) => nat.resolver.text.clone(),
+        None => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+    };
     let template = named(
         Step::RootTemplate,
-        template::build(&config, &ids, &root, id_map, mode != IdMode::Own),
+        template::build(&config, &ids, &root, id_map, mode != IdMode::Own, &resolv_conf),
     )?;
     named(Step::PivotRoot, template::pivot(&root))?;
     notes.extend(template.notes);
@@ -109,6 +112,7 @@ pub(super) fn prepare(
         cpu_weight: groups.has_cpu(),
         freeze: groups.freeze_mode(),
         tmp,
+        network: if nat.is_some() { Network::Nat } else { Network::None },
         shell: template.shell,
         host_files_seen_as_root: template.seen_as_root,
         missing_programs,
@@ -124,6 +128,7 @@ pub(super) fn prepare(
         host_mounts,
         own_mounts,
         own_network,
+        nat,
         addresses: Vec::new(),
         file_map,
         ids,
@@ -196,6 +201,52 @@ fn user_namespace(notes: &mut Vec<Note>) -> Result<IdMode, StepError> {
         ));
     }
     Ok(mode)
+}
+
+/// Enters a network namespace: the router's, or an empty one. The spawner needs no network itself.
+fn enter_network(
+    config: &Config,
+    mode: IdMode,
+    proc: BorrowedFd<'_>,
+    notes: &mut Vec<Note>,
+) -> Result<Option<Nat>, StepError> {
+    let empty = |what| step(Step::UserNamespace, what, sys::unshare(libc::CLONE_NEWNET));
+    if config.network == Network::None {
+        empty("enter a network namespace")?;
+        return Ok(None);
+    }
+    let made = if mode == IdMode::Own {
+        // For the sweep of the next run.
+        let marked = fs::write(config.work_dir.join(network::MARK), "");
+        step(Step::NatLink, "mark the work folder", marked)
+            .and_then(|()| Nat::start(&config.owner, proc))
+    } else {
+        empty("enter a network namespace")?;
+        let refused = io::Error::from_raw_os_error(libc::EPERM);
+        step(Step::NatLink, "make a link to the host's network as an ordinary user", Err(refused))
+    };
+    match made {
+        Ok(nat) => {
+            if nat.resolver.servers.is_empty() {
+                let refused = nat.resolver.refused.join(", ");
+                notes.push(Note::new(
+                    Step::NatRules,
+                    format!(
+                        "sandboxes cannot resolve names: no name server of /etc/resolv.conf can \
+                         be reached from there ({refused})"
+                    ),
+                    "add a name server that is another machine, by its IPv4 address",
+                ));
+            }
+            Ok(Some(nat))
+        }
+        Err(error) if config.network == Network::NatIfPossible => {
+            let what = format!("sandboxes reach no network ({error})");
+            notes.push(Note::new(error.step, what, network::REMEDY));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Enters a new mount namespace and returns it.
