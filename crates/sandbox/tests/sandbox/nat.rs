@@ -343,8 +343,9 @@ fn nobody_calls_a_sandbox() {
     sh(&format!("nsenter --net --target {pid} ip route add default via {HOST}"));
     assert!(!called_by_host(&address, 9001).starts_with("yes"));
     assert!(!outside.call(&address, 9001).starts_with("yes"));
-    // Control: from the router it can be called.
+    // Control: from the router it can be called when its rules are gone.
     let spawner = world.sandboxes.spawner_pid().to_string();
+    sh(&format!("nsenter --net --target {spawner} nft delete table inet router"));
     let args = ["--net", "--target", &spawner];
     let control = wrapped("/usr/bin/nsenter", &args, &perl(&call(&address, 9001)));
     assert_eq!(control.ok(), "yes: guest\n");
