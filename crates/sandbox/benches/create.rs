@@ -1,6 +1,6 @@
 //! Time from the request for a sandbox to a program that runs in it, and of each step.
 //!
-//! `cargo bench -p lambfold-sandbox -- [ROUNDS]`
+//! `cargo bench -p lambfold-sandbox -- [ROUNDS] [nat]`
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lambfold_sandbox::{Bind, Command, Config, Event, Sandbox, Sandboxes, Spec};
+use lambfold_sandbox::{Bind, Command, Config, Event, Network, Sandbox, Sandboxes, Spec};
 use rustix::event::{PollFd, PollFlags};
 
 fn main() {
@@ -20,6 +20,9 @@ fn main() {
     let tmp_bytes = 512 << 20;
     let mut config = Config::new(format!("bench-{}", std::process::id()), dir.path().join("work"));
     config.tmp_ready_bytes = vec![tmp_bytes];
+    if std::env::args().any(|a| a == "nat") {
+        config.network = Network::Nat;
+    }
     let sandboxes = Sandboxes::start(config).unwrap();
     let spec = |n: usize| Spec {
         id: format!("bench-{n}"),
