@@ -20,7 +20,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::{Group, Hierarchies};
 use crate::ids::Ids;
 use crate::init::exit_status;
-use crate::network::{Nat, Prepared, Seat};
+use crate::network::{Prepared, Seat, Way};
 use crate::seccomp::Filter;
 use crate::spec::{Config, ExitStatus};
 use crate::step::StepError;
@@ -45,6 +45,8 @@ const READY_SIZES: usize = 8;
 struct Parts {
     group: Group,
     namespace: OwnedFd,
+    /// The guest's id on the host, as root.
+    user: u32,
     /// Made ahead only.
     network: Option<Prepared>,
 }
@@ -86,8 +88,9 @@ struct Spawner {
     host_mounts: OwnedFd,
     own_mounts: OwnedFd,
     own_network: OwnedFd,
-    /// The way to the outside, where there is one; its router is the network of this process.
-    nat: Option<Nat>,
+    /// How sandboxes reach more than themselves, where they do; the router of `nat` is the network
+    /// of this process.
+    way: Option<Way>,
     /// Addresses that the last sandbox had, and the next one will have.
     addresses: Vec<Ipv4Addr>,
     /// User namespace whose map shows root's files as root's inside.
@@ -140,7 +143,7 @@ fn run() -> io::Result<()> {
     };
     drop(socket);
     let ready = FromSpawner::Ready(Box::new(spawner.capabilities.clone()));
-    let rules: Vec<_> = spawner.nat.iter().map(|nat| nat.rules.as_fd()).collect();
+    let rules: Vec<_> = spawner.way.iter().map(Way::rules).collect();
     wire::send(spawner.socket.as_fd(), &ready, &rules, true)?;
     drop(rules);
     let outcome = spawner.serve(&mut receiver);
@@ -246,16 +249,16 @@ impl Spawner {
         // The folders have paths only where the host's file systems are.
         if sys::setns(self.host_mounts.as_fd(), libc::CLONE_NEWNS).is_ok() {
             self.groups.remove_all();
-            if let Some(nat) = self.nat.take() {
-                nat.end();
+            if let Some(way) = self.way.take() {
+                way.end();
             }
         }
     }
 
     /// Takes back a sandbox's place in the network.
     fn release(&mut self, seat: Option<Seat>) {
-        if let (Some(nat), Some(seat)) = (&mut self.nat, seat) {
-            nat.release(seat);
+        if let (Some(way), Some(seat)) = (&mut self.way, seat) {
+            way.release(seat);
         }
     }
 }

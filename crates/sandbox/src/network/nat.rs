@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::block::{Block, parse_routes};
 use super::resolver::{self, Resolver};
 use super::rules::{self, UPLINK};
-use super::{forwarding, nft, open_own};
+use super::{Seat, forwarding, hash, nft, open_own, table_name};
 use crate::ids::write_at;
 use crate::netlink::{self, End, Message, Socket};
 use crate::step::{Step, StepError};
@@ -50,22 +50,9 @@ pub(crate) struct Nat {
     pub(crate) resolver: Resolver,
 }
 
-/// A sandbox's place in the network; to be given back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seat(u32);
-
-/// A small number of an owner.
-fn hash(owner: &str) -> u32 {
-    owner.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
-}
-
 /// The host's interface that leads to the owner's router.
 fn link_name(owner: &str) -> String {
     format!("{}{:08x}", forwarding::LINK_PREFIX, hash(owner))
-}
-
-fn table_name(owner: &str) -> String {
-    format!("lambfold-{owner}")
 }
 
 fn at<T>(step: Step, what: &str, result: io::Result<T>) -> Result<T, StepError> {
@@ -98,17 +85,18 @@ impl Nat {
         let routes = fs::read_to_string("/proc/thread-self/net/route").unwrap_or_default();
         let block = Block::choose(hash(owner), &parse_routes(&routes))
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
-        let block = at(Step::NatLink, "find a free range of addresses", block)?;
+        let block = at(Step::NetworkLink, "find a free range of addresses", block)?;
         let resolver = resolver::of_host();
         let open = || Ok((Socket::route()?, Socket::netfilter()?, open_own(proc)?));
-        let (to_host, rules, host) = at(Step::NatLink, "open the host's network", open())?;
+        let (to_host, rules, host) = at(Step::NetworkLink, "open the host's network", open())?;
         let cookie = sys::network_cookie(to_host.as_fd());
-        let cookie = at(Step::NatLink, "name the host's network", cookie)?;
+        let cookie = at(Step::NetworkLink, "name the host's network", cookie)?;
         let link = link_name(owner);
 
         let unshared = sys::unshare(libc::CLONE_NEWNET);
-        at(Step::NatLink, "make a network namespace", unshared)?;
-        let (route, router_rules, own) = at(Step::NatLink, "open the router's network", open())?;
+        at(Step::NetworkLink, "make a network namespace", unshared)?;
+        let (route, router_rules, own) =
+            at(Step::NetworkLink, "open the router's network", open())?;
         let settings = [
             ("ipv6/conf/all/disable_ipv6", "1"),
             ("ipv6/conf/default/disable_ipv6", "1"),
@@ -116,19 +104,20 @@ impl Nat {
             // What comes from a sandbox has its address, or is dropped.
             ("ipv4/conf/all/rp_filter", "1"),
         ];
-        at(Step::NatLink, "set up the router", set(proc, &settings))?;
+        at(Step::NetworkLink, "set up the router", set(proc, &settings))?;
         // That of a spawner that died a moment ago may be there still.
         let _ = to_host.run(&[netlink::delete_link(&link)]);
         let here = End { name: &link, index: 0 };
         let there = End { name: UPLINK, index: 0 };
         let made = to_host.run(&[netlink::new_veth(here, there, own.as_fd())]);
-        at(Step::NatLink, "make a veth between host and router", made)?;
+        at(Step::NetworkLink, "make a veth between host and router", made)?;
 
         // Rules first: nothing passes before they stand.
-        let made = nft::make(&router_rules, ROUTER_TABLE, false, &rules::router(&resolver.servers));
-        at(Step::NatRules, "make the router's table of rules", made)?;
-        let made = nft::make(&rules, &table_name(owner), true, &rules::host(&link, block));
-        at(Step::NatRules, "make the host's table of rules", made)?;
+        let made =
+            nft::make(&router_rules, ROUTER_TABLE, false, &[], &rules::router(&resolver.servers));
+        at(Step::NetworkRules, "make the router's table of rules", made)?;
+        let made = nft::make(&rules, &table_name(owner), true, &[], &rules::host(&link, block));
+        at(Step::NetworkRules, "make the host's table of rules", made)?;
 
         let index = |socket: &Socket, name| rustix::net::netdevice::name_to_index(socket, name);
         let connected = (|| {
@@ -146,12 +135,13 @@ impl Nat {
             ])?;
             Ok((link_index, uplink))
         })();
-        let (link_index, uplink) = at(Step::NatLink, "give host and router addresses", connected)?;
+        let (link_index, uplink) =
+            at(Step::NetworkLink, "give host and router addresses", connected)?;
 
         let up = to_host
             .run(&[netlink::link_up(link_index)])
             .and_then(|()| route.run(&[netlink::default_route(uplink, block.host())]));
-        at(Step::NatLink, "bring the link to the host up", up)?;
+        at(Step::NetworkLink, "bring the link to the host up", up)?;
         let nat = Nat {
             route,
             rules,
@@ -174,7 +164,7 @@ impl Nat {
         if forwarding.is_err() {
             let _ = nat.in_host(own.as_fd(), || forwarding::switch_off(nat.cookie, &nat.link));
         }
-        at(Step::NatForwarding, "let the host pass packets on", forwarding)?;
+        at(Step::NetworkForwarding, "let the host pass packets on", forwarding)?;
         Ok(nat)
     }
 
@@ -228,7 +218,7 @@ impl Nat {
             }
         };
         self.used.insert(number);
-        let seat = Seat(number);
+        let seat = Seat { number, user: 0 };
         let connected = Socket::route().and_then(|inside| inside.run(&self.inside(seat)));
         if let Err(e) = connected {
             self.release(seat);
@@ -238,7 +228,7 @@ impl Nat {
     }
 
     /// The sandbox's side.
-    fn inside(&self, Seat(number): Seat) -> [Message; 3] {
+    fn inside(&self, Seat { number, .. }: Seat) -> [Message; 3] {
         let gateway = self.block.gateway();
         [
             netlink::link_up(GUEST_INDEX),
@@ -248,7 +238,7 @@ impl Nat {
     }
 
     /// Takes back the place of a sandbox that is gone; its interfaces go with its namespace.
-    pub(crate) fn release(&mut self, Seat(number): Seat) {
+    pub(crate) fn release(&mut self, Seat { number, .. }: Seat) {
         self.used.remove(&number);
     }
 

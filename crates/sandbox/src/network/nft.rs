@@ -12,6 +12,9 @@ const NEW_TABLE: u16 = SUBSYSTEM;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
+const NEW_SET: u16 = SUBSYSTEM | 9;
+const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
+const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
 /// IPv4 and IPv6 in one table.
 const FAMILY_INET: u8 = 1;
 /// The table belongs to its maker's socket: it goes with it, and nobody else changes it, not even
@@ -19,14 +22,28 @@ const FAMILY_INET: u8 = 1;
 const TABLE_OWNED: u32 = 2;
 const LIST_ELEMENT: u16 = 1;
 const REGISTER: u32 = 1;
+/// What follows the first four bytes of it.
+const BEHIND_ADDRESS: u32 = 9;
 const VERDICT_REGISTER: u32 = 0;
 const INTERFACE_NAME_BYTES: usize = 16;
 const IPV4: u8 = 2;
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 const UNICAST: u32 = 1;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 const ADMINISTRATIVELY_PROHIBITED: u8 = 3;
+
+/// A set of IPv4 addresses, or of such addresses with a user each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Set {
+    pub(crate) name: &'static str,
+    pub(crate) with_user: bool,
+}
+
+/// An element of a set; of the user only sets with users take notice.
+pub(crate) type Element = (Set, Ipv4Addr, u32);
 
 /// A chain of rules at one of the kernel's hooks.
 #[derive(Debug)]
@@ -47,6 +64,7 @@ pub(crate) enum Hook {
     Prerouting = 0,
     Input = 1,
     Forward = 2,
+    Output = 3,
     Postrouting = 4,
 }
 
@@ -80,6 +98,13 @@ pub(crate) enum When {
     Port(u8, u16),
     /// It belongs to a connection that was let through.
     Established,
+    /// It begins a TCP connection.
+    NewTcp,
+    /// Its destination, of IPv4 and cut to so many bits, is in a set.
+    To4In(Set, u8),
+    /// Its destination so cut is not in the set together with the user whose process sent it; of
+    /// the output hook only.
+    NotTo4OfUser(Set, u8),
     /// Its destination, of this machine's view, is no single other machine: this one, or many.
     NotElsewhere,
 }
@@ -101,11 +126,29 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 }
 
 /// Makes a table. `owned`: it lives as long as the socket.
-pub(crate) fn make(socket: &Socket, table: &str, owned: bool, chains: &[Chain]) -> io::Result<()> {
+pub(crate) fn make(
+    socket: &Socket,
+    table: &str,
+    owned: bool,
+    sets: &[Set],
+    chains: &[Chain],
+) -> io::Result<()> {
     let flags = if owned { TABLE_OWNED } else { 0 };
     let inet = header(FAMILY_INET, 0);
     let mut batch =
         vec![Message::new(NEW_TABLE, CREATE, &inet).with_text(1, table).with_be(2, flags)];
+    for (number, set) in sets.iter().enumerate() {
+        // As the program `nft` names types: an address, or an address and a user.
+        let (kind, length) = if set.with_user { (7 << 6 | 24, 8) } else { (7, 4) };
+        let message = Message::new(NEW_SET, CREATE, &inet)
+            .with_text(1, table)
+            .with_text(2, set.name)
+            .with_be(3, 0)
+            .with_be(4, kind)
+            .with_be(5, length)
+            .with_be(10, number as u32 + 1);
+        batch.push(message);
+    }
     for chain in chains {
         let message = Message::new(NEW_CHAIN, CREATE, &inet)
             .with_text(1, table)
@@ -138,6 +181,31 @@ pub(crate) fn make(socket: &Socket, table: &str, owned: bool, chains: &[Chain]) 
 pub(crate) fn delete(socket: &Socket, table: &str) -> io::Result<()> {
     let inet = header(FAMILY_INET, 0);
     transact(socket, vec![Message::new(DELETE_TABLE, 0, &inet).with_text(1, table)])
+}
+
+/// Adds elements to sets of a table.
+pub(crate) fn add(socket: &Socket, table: &str, elements: &[Element]) -> io::Result<()> {
+    change(socket, NEW_ELEMENT, table, elements)
+}
+
+/// Removes elements from sets of a table.
+pub(crate) fn remove(socket: &Socket, table: &str, elements: &[Element]) -> io::Result<()> {
+    change(socket, DELETE_ELEMENT, table, elements)
+}
+
+fn change(socket: &Socket, kind: u16, table: &str, elements: &[Element]) -> io::Result<()> {
+    let inet = header(FAMILY_INET, 0);
+    let messages = elements.iter().map(|(set, address, user)| {
+        let mut key = address.octets().to_vec();
+        if set.with_user {
+            key.extend(user.to_ne_bytes());
+        }
+        Message::new(kind, CREATE, &inet)
+            .with_text(1, table)
+            .with_text(2, set.name)
+            .nest(3, |m| m.nest(LIST_ELEMENT, |m| m.nest(1, |m| m.with(1, &key))))
+    });
+    transact(socket, messages.collect())
 }
 
 fn transact(socket: &Socket, messages: Vec<Message>) -> io::Result<()> {
@@ -188,6 +256,22 @@ fn mask(m: Message, mask: u32) -> Message {
     })
 }
 
+/// Loads the destination, cut to so many bits.
+fn destination(m: Message, bits: u8) -> Message {
+    mask(payload(When::Ipv4.put(m), 1, 16, 4), network_mask(bits))
+}
+
+fn network_mask(bits: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)
+}
+
+/// Asks whether what is loaded is in a set.
+fn lookup(m: Message, set: Set, inverted: bool) -> Message {
+    expression(m, "lookup", |m| {
+        m.with_text(1, set.name).with_be(2, REGISTER).with_be(5, u32::from(inverted))
+    })
+}
+
 fn interface(m: Message, key: u32, equal: bool, name: &str) -> Message {
     let mut value = [0u8; INTERFACE_NAME_BYTES];
     for (to, from) in value.iter_mut().zip(name.bytes()) {
@@ -209,9 +293,26 @@ impl When {
                 compare(payload(m, 1, 12, 4), true, &address.octets())
             }
             When::Destination(address, bits) => {
-                let bits = u32::MAX.checked_shl(32 - u32::from(*bits)).unwrap_or(0);
-                let m = mask(payload(When::Ipv4.put(m), 1, 16, 4), bits);
-                compare(m, true, &(u32::from(*address) & bits).to_be_bytes())
+                let network = u32::from(*address) & network_mask(*bits);
+                compare(destination(m, *bits), true, &network.to_be_bytes())
+            }
+            When::NewTcp => {
+                let m = payload(compare(meta(m, 16), true, &[TCP]), 2, 13, 1);
+                let m = expression(m, "bitwise", |m| {
+                    m.with_be(1, REGISTER)
+                        .with_be(2, REGISTER)
+                        .with_be(3, 1)
+                        .nest(4, |m| m.with(1, &[SYN | ACK]))
+                        .nest(5, |m| m.with(1, &[0]))
+                });
+                compare(m, true, &[SYN])
+            }
+            When::To4In(set, bits) => lookup(destination(m, *bits), *set, false),
+            When::NotTo4OfUser(set, bits) => {
+                let m = expression(destination(m, *bits), "meta", |m| {
+                    m.with_be(1, BEHIND_ADDRESS).with_be(2, 10)
+                });
+                lookup(m, *set, true)
             }
             When::Port(protocol, port) => {
                 let m = compare(meta(m, 16), true, &[*protocol]);

@@ -105,37 +105,38 @@ impl Spawner {
 
     /// What every sandbox needs.
     pub(super) fn make_parts(&mut self) -> Result<Parts, StepError> {
+        let user = self.ids.next_guest();
         let (uids, gids) = self.ids.maps();
         let namespace = crate::ids::make_namespace(self.proc.as_fd(), &uids, &gids);
         let namespace = namespace
             .map_err(|e| StepError::new(Step::GuestUserNamespace, "make a user namespace", &e))?;
         let group = self.groups.make();
         let group = group.map_err(|e| StepError::new(Step::Cgroup, "make a control group", &e))?;
-        Ok(Parts { group, namespace, network: None })
+        Ok(Parts { group, namespace, user, network: None })
     }
 
     /// What every sandbox needs, with what can be done ahead.
     pub(super) fn make_parts_ahead(&mut self) -> Result<Parts, StepError> {
         let mut parts = self.make_parts()?;
         // It is tried again, and reported, when it is needed.
-        parts.network = self.prepare_network().ok();
+        parts.network = self.prepare_network(parts.user).ok();
         Ok(parts)
     }
 
-    fn prepare_network(&mut self) -> io::Result<network::Prepared> {
+    fn prepare_network(&mut self, user: u32) -> io::Result<network::Prepared> {
         let (proc, own) = (self.proc.as_fd(), self.own_network.as_fd());
-        network::prepare(proc, own, &self.addresses, self.nat.as_mut())
+        network::prepare(proc, own, &self.addresses, self.way.as_mut(), user)
     }
 
     /// A way to the outside is made here, which pid 1 could not; mostly it was made ahead.
     fn connect(&mut self, parts: &mut Parts) -> Result<(), StepError> {
-        if self.nat.is_none()
+        if self.way.is_none()
             || parts.network.as_ref().is_some_and(|n| n.addresses == self.addresses)
         {
             return Ok(());
         }
         self.release(parts.network.take().and_then(|network| network.seat));
-        let made = self.prepare_network();
+        let made = self.prepare_network(parts.user);
         let what = "connect a network namespace to the router";
         parts.network = Some(made.map_err(|e| StepError::new(Step::Network, what, &e))?);
         Ok(())

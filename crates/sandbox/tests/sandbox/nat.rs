@@ -43,6 +43,8 @@ const STAGED: &[Test] = &[
     ("addresses_are_given_back", addresses_are_given_back),
     ("a_probe_does_every_step", a_probe_does_every_step),
     ("without_rules_there_is_none", without_rules_there_is_none),
+    ("hostile_guests", crate::network::hostile_guests),
+    ("listeners_in_the_hosts_network", crate::network::listeners_in_the_hosts_network),
 ];
 
 const OUTSIDE: &str = "198.51.100.1";
@@ -51,7 +53,7 @@ const METADATA: [&str; 4] = ["169.254.169.254", "168.63.129.16", "100.100.100.20
 
 /// Runs a test in a network namespace of its own, which it takes for the host's, and in a mount
 /// namespace of its own. An ordinary user can have nothing of it, which is what is tested then.
-fn staged(name: &str) {
+pub fn staged(name: &str) {
     if !is_root() {
         return an_ordinary_user_has_none();
     }
@@ -78,13 +80,13 @@ fn an_ordinary_user_has_none() {
     let (mut config, _dir) = config();
     config.network = Network::Nat;
     match Sandboxes::start(config) {
-        Err(StartError::Step(error)) => assert_eq!(error.step, Step::NatLink),
+        Err(StartError::Step(error)) => assert_eq!(error.step, Step::NetworkLink),
         other => panic!("{other:?}"),
     }
     let world = world(Network::NatIfPossible);
     let capabilities = world.sandboxes.capabilities();
     assert_eq!(capabilities.network, Network::None);
-    let note = capabilities.notes.iter().find(|note| note.step == Step::NatLink).unwrap();
+    let note = capabilities.notes.iter().find(|note| note.step == Step::NetworkLink).unwrap();
     assert!(note.what.starts_with("sandboxes reach no network"), "{note}");
     world.sandbox().bash("true").ok();
 }
@@ -95,7 +97,7 @@ fn world(network: Network) -> World {
     World::with(config, dir)
 }
 
-fn sh(script: &str) -> String {
+pub fn sh(script: &str) -> String {
     let output = Command::new("/bin/bash").args(["-ec", script]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{script}: {text}{}", String::from_utf8_lossy(&output.stderr));
@@ -182,7 +184,7 @@ pub fn outside() {
 }
 
 /// Connects and prints what it reads, or `no: ` with the error.
-fn call(address: &str, port: u16) -> String {
+pub fn call(address: &str, port: u16) -> String {
     format!(
         "use Socket; $SIG{{ALRM}} = sub {{ print qq(no: time\\n); exit }}; alarm 3; \
          socket(my $s, PF_INET, SOCK_STREAM, 0); \
@@ -192,16 +194,16 @@ fn call(address: &str, port: u16) -> String {
     )
 }
 
-fn called(inside: &Inside, address: &str, port: u16) -> String {
+pub fn called(inside: &Inside, address: &str, port: u16) -> String {
     inside.run(perl(&call(address, port))).ok()
 }
 
 /// The same from this process: the control run.
-fn called_by_host(address: &str, port: u16) -> String {
+pub fn called_by_host(address: &str, port: u16) -> String {
     crate::world::outside(&perl(&call(address, port))).ok()
 }
 
-const REFUSED: &str = "no: 111\n"; // ECONNREFUSED
+pub const REFUSED: &str = "no: 111\n"; // ECONNREFUSED
 const REACHED: &str = "yes: you are 198.51.100.2\n";
 
 fn the_outside_is_reached() {
@@ -498,10 +500,10 @@ fn a_probe_does_every_step() {
     let (mut config, _dir) = config();
     config.network = Network::NatIfPossible;
     let reports = probe(config);
-    for step in [Step::NatLink, Step::NatRules, Step::NatForwarding, Step::Network] {
+    for step in [Step::NetworkLink, Step::NetworkRules, Step::NetworkForwarding, Step::Network] {
         let report = reports.iter().find(|report| report.name == step.name()).unwrap();
         // There may be no name server that could be reached.
-        let lesser = step == Step::NatRules && report.outcome == StepOutcome::Lesser;
+        let lesser = step == Step::NetworkRules && report.outcome == StepOutcome::Lesser;
         assert!(report.outcome == StepOutcome::Holds || lesser, "{report:?}");
     }
     sh(
@@ -517,7 +519,7 @@ fn without_rules_there_is_none() {
     let (mut config, _dir) = config();
     config.network = Network::Nat;
     match Sandboxes::start(config) {
-        Err(StartError::Step(error)) => assert_eq!(error.step, Step::NatLink),
+        Err(StartError::Step(error)) => assert_eq!(error.step, Step::NetworkLink),
         other => panic!("{other:?}"),
     }
     let world = world(Network::NatIfPossible);
