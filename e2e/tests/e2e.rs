@@ -9,6 +9,7 @@ mod e2e {
     mod harness;
     mod labs;
     mod limits;
+    mod network;
     mod parallel;
     mod php;
     mod results;

@@ -83,6 +83,7 @@ pub(crate) struct Connection {
   lambfold serve
   lambfold serve --ephemeral --listen 127.0.0.1:0
   lambfold serve --data-dir ./data --rootfs /srv/al2023
+  lambfold serve --network none
   LAMBFOLD_REGION=cn-north-1 lambfold serve
 
   # lambfold.toml
@@ -119,8 +120,10 @@ pub(crate) struct Serve {
     /// namespace]
     #[arg(long, value_name = "KIND")]
     pub(crate) isolation: Option<String>,
-    /// What functions reach; only none is built [env: LAMBFOLD_NETWORK] [default: none]
-    #[arg(long, value_name = "KIND")]
+    /// What functions reach: none; nat, the outside but nothing of this machine; or host, all that
+    /// this machine reaches, which needs --insecure [env: LAMBFOLD_NETWORK] [default: nat as root
+    /// where the kernel has veth and nf_tables, else none]
+    #[arg(long, value_name = "none|nat|host")]
     pub(crate) network: Option<String>,
     /// Execution environments that may exist at a time; who finds no room waits, the oldest
     /// first, for at most 10 seconds [env: LAMBFOLD_MAX_ENVIRONMENTS] [default: 1000]
@@ -138,8 +141,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true")]
     pub(crate) strict: Option<String>,
-    /// Listen beyond this machine although there are no credentials yet [env:
-    /// LAMBFOLD_INSECURE]
+    /// Listen beyond this machine, or let functions into its network, although there are no
+    /// credentials yet [env: LAMBFOLD_INSECURE]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true")]
     pub(crate) insecure: Option<String>,

@@ -206,16 +206,21 @@ impl Launcher {
             &version.logging,
             Arc::clone(&self.missing),
         );
+        let opened: Vec<_> =
+            taken.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let runtime_api = variables::runtime_api(&version, &opened);
+        let extension_env =
+            variables::extension_variables(&version, initialization, &log_stream, &runtime_api);
         let command = Command {
             programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
             args: Vec::new(),
-            env: variables::variables(&version, initialization, &log_stream),
+            env: variables::variables(&version, initialization, &log_stream, &runtime_api),
             cwd: "/var/task".to_owned(),
         };
         let init_limit = init_limit(&version, initialization);
         let generation = AtomicU64::new(0);
         let ctx = Context {
-            extension_env: variables::extension_variables(&version, initialization, &log_stream),
+            extension_env,
             version,
             initialization,
             clock,

@@ -2,7 +2,7 @@
 
 use lambfold_types::{FunctionVersion, InitializationType, LogFormat, RuntimeId};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Keys that are well-formed and open nothing: there are no roles yet whose credentials a
 /// function could be given. AWS SDKs refuse to start without keys, and so they exist.
@@ -18,6 +18,15 @@ const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 100, 1);
 /// Where the Runtime API is listened on inside, whatever the runtime identifier.
 pub(crate) fn listeners() -> Vec<SocketAddrV4> {
     [LOOPBACK, LINK_LOCAL].map(|address| SocketAddrV4::new(address, RUNTIME_API_PORT)).to_vec()
+}
+
+/// The one of these that a function is told, as it was opened: in the host's network it has
+/// another address than was asked for.
+pub(crate) fn runtime_api(version: &FunctionVersion, opened: &[SocketAddr]) -> String {
+    let told = userland(version).runtime_api;
+    let place = listeners().iter().position(|asked| *asked.ip() == told);
+    let told = SocketAddr::from((told, RUNTIME_API_PORT));
+    place.and_then(|place| opened.get(place)).unwrap_or(&told).to_string()
 }
 
 /// What differs between Amazon Linux 2023 and its elders.
@@ -42,16 +51,21 @@ const AL2: Userland = Userland {
     library_path: "/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
 };
 
-/// The whole environment of a function's bootstrap, sorted by name.
+fn userland(version: &FunctionVersion) -> &'static Userland {
+    match version.runtime {
+        RuntimeId::ProvidedAl2023 => &AL2023,
+        RuntimeId::ProvidedAl2 | RuntimeId::Provided => &AL2,
+    }
+}
+
+/// The whole environment of a function's bootstrap, sorted by name; `runtime_api` is host and port.
 pub(crate) fn variables(
     version: &FunctionVersion,
     initialization: InitializationType,
     log_stream: &str,
+    runtime_api: &str,
 ) -> Vec<(String, String)> {
-    let userland = match version.runtime {
-        RuntimeId::ProvidedAl2023 => &AL2023,
-        RuntimeId::ProvidedAl2 | RuntimeId::Provided => &AL2,
-    };
+    let userland = userland(version);
     let mut all: BTreeMap<&str, String> = BTreeMap::new();
     // What a function may override.
     all.extend([
@@ -83,10 +97,7 @@ pub(crate) fn variables(
         ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization.as_str().to_owned()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", version.logging.group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", log_stream.to_owned()),
-        (
-            "AWS_LAMBDA_RUNTIME_API",
-            SocketAddrV4::new(userland.runtime_api, RUNTIME_API_PORT).to_string(),
-        ),
+        ("AWS_LAMBDA_RUNTIME_API", runtime_api.to_owned()),
         ("LAMBDA_TASK_ROOT", "/var/task".to_owned()),
         ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
         ("_AWS_XRAY_DAEMON_ADDRESS", userland.xray.to_owned()),
@@ -102,6 +113,7 @@ pub(crate) fn extension_variables(
     version: &FunctionVersion,
     initialization: InitializationType,
     log_stream: &str,
+    runtime_api: &str,
 ) -> Vec<(String, String)> {
     const NOT_THEIRS: [&str; 5] = [
         "AWS_EXECUTION_ENV",
@@ -110,7 +122,7 @@ pub(crate) fn extension_variables(
         "LAMBDA_RUNTIME_DIR",
         "LAMBDA_TASK_ROOT",
     ];
-    let mut all = variables(version, initialization, log_stream);
+    let mut all = variables(version, initialization, log_stream, runtime_api);
     all.retain(|(name, _)| {
         !name.starts_with('_') && !name.starts_with("AWS_XRAY_") && !NOT_THEIRS.contains(&&**name)
     });

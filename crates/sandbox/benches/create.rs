@@ -1,6 +1,9 @@
 //! Time from the request for a sandbox to a program that runs in it, and of each step.
 //!
-//! `cargo bench -p lambfold-sandbox -- [ROUNDS]`
+//! `cargo bench -p lambfold-sandbox -- [ROUNDS] [nat] [at-once]`
+//!
+//! `at-once`: so many requests at one time, how many are done in a second, and what each sandbox
+//! takes of the machine's memory.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -8,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lambfold_sandbox::{Bind, Command, Config, Event, Sandbox, Sandboxes, Spec};
+use lambfold_sandbox::{Bind, Command, Config, Event, Network, Sandbox, Sandboxes, Spec};
 use rustix::event::{PollFd, PollFlags};
 
 fn main() {
@@ -20,6 +23,9 @@ fn main() {
     let tmp_bytes = 512 << 20;
     let mut config = Config::new(format!("bench-{}", std::process::id()), dir.path().join("work"));
     config.tmp_ready_bytes = vec![tmp_bytes];
+    if std::env::args().any(|a| a == "nat") {
+        config.network = Network::Nat;
+    }
     let sandboxes = Sandboxes::start(config).unwrap();
     let spec = |n: usize| Spec {
         id: format!("bench-{n}"),
@@ -41,6 +47,9 @@ fn main() {
         env: Vec::new(),
         cwd: "/var/task".to_owned(),
     };
+    if std::env::args().any(|a| a == "at-once") {
+        return at_once(&sandboxes, (0..rounds).map(spec));
+    }
     let (mut created, mut started, mut ended) = (Vec::new(), Vec::new(), Vec::new());
     let mut steps: BTreeMap<_, Vec<Duration>> = BTreeMap::new();
     for n in 0..rounds {
@@ -67,6 +76,27 @@ fn main() {
     for (step, mut times) in steps {
         println!("  {:22} {:>8.3} ms", step.name(), median(&mut times));
     }
+}
+
+fn at_once(sandboxes: &Sandboxes, specs: impl Iterator<Item = Spec>) {
+    let before = available_kib();
+    let start = Instant::now();
+    let (done, made) = mpsc::channel();
+    for spec in specs {
+        let done = done.clone();
+        sandboxes.create(spec, move |sandbox| done.send(sandbox).unwrap());
+    }
+    drop(done);
+    let all: Vec<Sandbox> = made.iter().map(Result::unwrap).collect();
+    let (count, took) = (all.len() as f64, start.elapsed());
+    println!("{:24} {:>8.0} a second", "at once", count / took.as_secs_f64());
+    println!("{:24} {:>8.0} KiB", "memory of each", (before - available_kib()) / count);
+}
+
+fn available_kib() -> f64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn wait(sandbox: &Sandbox, wanted: impl Fn(&Event) -> bool) {

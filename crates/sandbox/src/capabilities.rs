@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Network;
 use crate::step::Step;
 
 /// What sandboxes made here have.
@@ -24,6 +25,8 @@ pub struct Capabilities {
     pub freeze: FreezeMode,
     /// What `/tmp` is made of.
     pub tmp: TmpMode,
+    /// How sandboxes reach the network; never [`Network::NatIfPossible`].
+    pub network: Network,
     /// How `/bin/sh` is made to be bash.
     pub shell: ShellView,
     /// Whether host files are seen as root's inside.

@@ -246,8 +246,18 @@ fn program(config: &Config) -> PathBuf {
     config.program.clone().unwrap_or_else(|| "/proc/self/exe".into())
 }
 
+/// A spawner that is ready.
+struct Started {
+    socket: OwnedFd,
+    child: Child,
+    capabilities: Capabilities,
+    /// The socket that the host's table of packet rules belongs to: should the spawner be killed,
+    /// its sandboxes are gone before the rules that hold them.
+    _rules: Vec<OwnedFd>,
+}
+
 /// Starts a spawner and waits for its answer.
-fn start_spawner(shared: &Shared) -> Result<(OwnedFd, Child, Capabilities), StartError> {
+fn start_spawner(shared: &Shared) -> Result<Started, StartError> {
     let program = program(&shared.config);
     let (ours, theirs) =
         wire::pair().map_err(|source| StartError::Execute { program: program.clone(), source })?;
@@ -263,8 +273,8 @@ fn start_spawner(shared: &Shared) -> Result<(OwnedFd, Child, Capabilities), Star
         wire::send(ours.as_fd(), &ToSpawner::Start(Box::new(shared.config.clone())), &[], true)
             .and_then(|()| Receiver::new().receive(&ours, true));
     match answer {
-        Ok(Received::Message(FromSpawner::Ready(capabilities), _)) => {
-            Ok((ours, child, *capabilities))
+        Ok(Received::Message(FromSpawner::Ready(capabilities), _rules)) => {
+            Ok(Started { socket: ours, child, capabilities: *capabilities, _rules })
         }
         other => {
             drop(ours);
@@ -285,7 +295,7 @@ fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), StartError>>) {
     loop {
         let attempt = Instant::now();
         match start_spawner(shared) {
-            Ok((socket, mut child, capabilities)) => {
+            Ok(Started { socket, mut child, capabilities, _rules }) => {
                 let socket = Arc::new(socket);
                 let _ = shared.capabilities.set(capabilities);
                 {

@@ -39,12 +39,17 @@ impl Ids {
         Ids { mode, user, next: hash % GUESTS }
     }
 
+    /// The host's id of the next sandbox's guest; its own only as root.
+    pub(crate) fn next_guest(&self) -> u32 {
+        FIRST_GUEST + self.next
+    }
+
     /// The maps of one more sandbox: of user ids and of group ids.
     pub(crate) fn maps(&mut self) -> (String, String) {
         let (uid, gid) = (self.user.uid, self.user.gid);
         match self.mode {
             IdMode::Own => {
-                let guest = FIRST_GUEST + self.next;
+                let guest = self.next_guest();
                 self.next = (self.next + 1) % GUESTS;
                 (
                     format!("0 {ROOT_VIEW} 1\n{uid} {guest} 1\n"),

@@ -1,4 +1,13 @@
-//! Network namespaces: a loopback interface, and what is listened on inside.
+//! Network namespaces: a loopback interface, what is listened on inside, and where it is wanted a
+//! way to the outside.
+
+mod block;
+mod forwarding;
+mod nat;
+mod nft;
+mod resolver;
+mod rules;
+mod shared;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -7,16 +16,81 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::{netlink, sys};
+pub(crate) use nat::{Nat, sweep};
+pub(crate) use shared::Shared;
+
+use crate::netlink::{self, Socket};
+use crate::sys;
+
+/// In the work folder of an owner that has begun to make a router.
+pub(crate) const MARK: &str = "nat";
+/// What `nat` needs.
+pub(crate) const REMEDY: &str = "run as root on a kernel with veth and nf_tables (modules veth, \
+                                 nf_tables, nft_masq, nft_ct, nft_fib_inet, nft_reject_inet)";
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
+
+/// How sandboxes reach more than themselves.
+#[derive(Debug)]
+pub(crate) enum Way {
+    Nat(Nat),
+    Shared(Shared),
+}
+
+/// A sandbox's place in a network of several; to be given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Seat {
+    number: u32,
+    /// Of the host's network: who may call the sandbox's listeners.
+    user: u32,
+}
+
+/// A small number of an owner.
+fn hash(owner: &str) -> u32 {
+    owner.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+}
+
+/// The owner's table of rules in the host's network.
+fn table_name(owner: &str) -> String {
+    format!("lambfold-{owner}")
+}
+
+impl Way {
+    /// What the host's table of rules belongs to.
+    pub(crate) fn rules(&self) -> BorrowedFd<'_> {
+        match self {
+            Way::Nat(nat) => nat.rules.as_fd(),
+            Way::Shared(shared) => shared.rules.as_fd(),
+        }
+    }
+
+    /// Takes back the place of a sandbox that is gone.
+    pub(crate) fn release(&mut self, seat: Seat) {
+        match self {
+            Way::Nat(nat) => nat.release(seat),
+            Way::Shared(shared) => shared.release(seat),
+        }
+    }
+
+    /// Puts the host's settings back; this process may be in the host's network then.
+    pub(crate) fn end(self) {
+        match self {
+            Way::Nat(nat) => nat.end(),
+            Way::Shared(_) => {}
+        }
+    }
+}
 
 /// A namespace made ahead: making one is a third of a sandbox's start.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) namespace: OwnedFd,
     pub(crate) addresses: Vec<Ipv4Addr>,
+    /// Its way to the outside.
+    pub(crate) seat: Option<Seat>,
+    /// It is the host's, which has its own addresses.
+    pub(crate) shared: bool,
 }
 
 /// The addresses that `listeners` need beyond those that a loopback interface has anyway.
@@ -31,20 +105,37 @@ pub(crate) fn addresses(listeners: &[SocketAddrV4]) -> Vec<Ipv4Addr> {
     list
 }
 
-/// Makes one ahead. This process is in it for a moment; `own` is where it returns to, `proc` an
-/// open `/proc`.
+/// Makes one ahead, for a guest that is this user of the host's. This process is in it for a moment;
+/// `own` is where it returns to, `proc` an open `/proc`.
 pub(crate) fn prepare(
     proc: BorrowedFd<'_>,
     own: BorrowedFd<'_>,
     addresses: &[Ipv4Addr],
+    way: Option<&mut Way>,
+    user: u32,
 ) -> io::Result<Prepared> {
+    let addresses = addresses.to_vec();
+    let nat = match way {
+        Some(Way::Shared(shared)) => {
+            let namespace = shared.namespace()?;
+            let seat = Some(shared.seat(user)?);
+            return Ok(Prepared { namespace, addresses, seat, shared: true });
+        }
+        Some(Way::Nat(nat)) => Some(nat),
+        None => None,
+    };
     sys::unshare(libc::CLONE_NEWNET)?;
-    let made = bring_up(addresses).and_then(|()| open_own(proc));
+    let made = (|| {
+        bring_up(&addresses)?;
+        let namespace = open_own(proc)?;
+        let seat = nat.map(|nat| nat.connect(proc, namespace.as_fd())).transpose()?;
+        Ok(Prepared { namespace, addresses, seat, shared: false })
+    })();
     // Elsewhere than at home nothing else may be done: an error here ends the spawner.
     if sys::setns(own, libc::CLONE_NEWNET).is_err() {
         sys::exit(1);
     }
-    Ok(Prepared { namespace: made?, addresses: addresses.to_vec() })
+    made
 }
 
 /// Opens the network namespace of this process.
@@ -62,11 +153,15 @@ pub(crate) fn enter(prepared: Option<&Prepared>, addresses: &[Ipv4Addr]) -> io::
     bring_up(addresses)
 }
 
+/// The loopback interface of the current network: up, with these addresses, and without delayed
+/// acknowledgements on them.
 fn bring_up(addresses: &[Ipv4Addr]) -> io::Result<()> {
-    let kind = SocketType::DGRAM;
-    let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
-    sys::loopback_up(socket.as_fd())?;
-    addresses.iter().try_for_each(|address| netlink::add_loopback_address(*address))
+    let mut messages = vec![netlink::link_up(netlink::LOOPBACK)];
+    let add = |ip: &Ipv4Addr| netlink::new_address(netlink::LOOPBACK, *ip, *ip, 32);
+    messages.extend(addresses.iter().map(add));
+    let all = addresses.iter().chain([&Ipv4Addr::LOCALHOST]);
+    messages.extend(all.map(|ip| netlink::acknowledge_at_once(*ip)));
+    Socket::route()?.run(&messages)
 }
 
 /// A socket of the current network, neither bound nor connected, nonblocking.
@@ -75,8 +170,27 @@ pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
 }
 
-/// Listens on an address of the current network.
-pub(crate) fn listen(address: &SocketAddrV4) -> io::Result<OwnedFd> {
+/// Listens on these addresses of the current network, or in the host's on those that stand for them.
+pub(crate) fn listen_all(
+    prepared: Option<&Prepared>,
+    listeners: &[SocketAddrV4],
+) -> io::Result<Vec<OwnedFd>> {
+    let seat = prepared.filter(|prepared| prepared.shared).and_then(|prepared| prepared.seat);
+    let listen_one = |(n, asked): (usize, &SocketAddrV4)| {
+        let Some(seat) = seat else { return listen(asked) };
+        let address = SocketAddrV4::new(shared::address(seat, n), asked.port());
+        match listen(&address) {
+            // Somebody has the port on every address.
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+                listen(&SocketAddrV4::new(*address.ip(), 0))
+            }
+            other => other,
+        }
+    };
+    listeners.iter().enumerate().map(listen_one).collect()
+}
+
+fn listen(address: &SocketAddrV4) -> io::Result<OwnedFd> {
     let socket = tcp_socket()?;
     rustix::net::bind(&socket, address)?;
     rustix::net::listen(&socket, BACKLOG)?;

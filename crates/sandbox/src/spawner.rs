@@ -20,7 +20,7 @@ use crate::capabilities::Capabilities;
 use crate::cgroup::{Group, Hierarchies};
 use crate::ids::Ids;
 use crate::init::exit_status;
-use crate::network::Prepared;
+use crate::network::{Prepared, Seat, Way};
 use crate::seccomp::Filter;
 use crate::spec::{Config, ExitStatus};
 use crate::step::StepError;
@@ -45,6 +45,8 @@ const READY_SIZES: usize = 8;
 struct Parts {
     group: Group,
     namespace: OwnedFd,
+    /// The guest's id on the host, as root.
+    user: u32,
     /// Made ahead only.
     network: Option<Prepared>,
 }
@@ -61,6 +63,7 @@ struct Living {
     ticket: u64,
     pidfd: OwnedFd,
     group: u64,
+    seat: Option<Seat>,
 }
 
 /// Images of one size.
@@ -85,6 +88,9 @@ struct Spawner {
     host_mounts: OwnedFd,
     own_mounts: OwnedFd,
     own_network: OwnedFd,
+    /// How sandboxes reach more than themselves, where they do; the router of `nat` is the network
+    /// of this process.
+    way: Option<Way>,
     /// Addresses that the last sandbox had, and the next one will have.
     addresses: Vec<Ipv4Addr>,
     /// User namespace whose map shows root's files as root's inside.
@@ -137,7 +143,9 @@ fn run() -> io::Result<()> {
     };
     drop(socket);
     let ready = FromSpawner::Ready(Box::new(spawner.capabilities.clone()));
-    wire::send(spawner.socket.as_fd(), &ready, &[], true)?;
+    let rules: Vec<_> = spawner.way.iter().map(Way::rules).collect();
+    wire::send(spawner.socket.as_fd(), &ready, &rules, true)?;
+    drop(rules);
     let outcome = spawner.serve(&mut receiver);
     spawner.end();
     outcome
@@ -214,6 +222,7 @@ impl Spawner {
         while let Some((pid, status)) = wait_child(WaitOptions::NOHANG)? {
             if let Some(living) = self.living.remove(&pid) {
                 self.groups.remove(living.group);
+                self.release(living.seat);
                 self.say(&FromSpawner::Reaped { ticket: living.ticket, status })?;
             }
         }
@@ -240,6 +249,16 @@ impl Spawner {
         // The folders have paths only where the host's file systems are.
         if sys::setns(self.host_mounts.as_fd(), libc::CLONE_NEWNS).is_ok() {
             self.groups.remove_all();
+            if let Some(way) = self.way.take() {
+                way.end();
+            }
+        }
+    }
+
+    /// Takes back a sandbox's place in the network.
+    fn release(&mut self, seat: Option<Seat>) {
+        if let (Some(way), Some(seat)) = (&mut self.way, seat) {
+            way.release(seat);
         }
     }
 }

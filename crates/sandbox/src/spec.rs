@@ -64,6 +64,14 @@ pub enum Rootfs {
 pub enum Network {
     /// A network namespace with nothing but its own loopback interface.
     None,
+    /// One with a way to the outside through address translation; this machine, its metadata
+    /// service and other sandboxes stay out of reach. For root with veth and nf_tables.
+    Nat,
+    /// [`Network::Nat`] where it can be had, else [`Network::None`] and a note that says why.
+    NatIfPossible,
+    /// The host's own network: whatever this machine reaches, a sandbox reaches, but for what
+    /// listens for other sandboxes ([`Spec::listeners`]). For root with nf_tables.
+    Host,
 }
 
 /// The guest's identity inside.
@@ -120,7 +128,9 @@ pub struct Spec {
     pub open_files: u64,
     /// Relative share of the processors, 1 to 10000 as cgroup v2 counts; 0 is the default of 100.
     pub cpu_weight: u64,
-    /// Addresses to listen on inside; each is added to the inside's loopback interface.
+    /// Addresses to listen on inside; each is added to the inside's loopback interface. In the
+    /// host's network they would be everybody's: there each has the port on a loopback address of
+    /// its own, which the listener tells.
     pub listeners: Vec<SocketAddrV4>,
     /// Host name inside.
     pub hostname: String,

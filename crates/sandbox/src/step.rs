@@ -42,6 +42,12 @@ steps! {
     CgroupBase = "cgroup-base",
     /// The spawner gets a user namespace of its own (ordinary users only).
     UserNamespace = "user-namespace",
+    /// A router of its own is linked to the host's network, for sandboxes that reach the outside.
+    NetworkLink = "network-link",
+    /// Rules let sandboxes out and keep them from this machine, metadata and each other.
+    NetworkRules = "network-rules",
+    /// The host passes the router's packets on.
+    NetworkForwarding = "network-forwarding",
     /// The spawner gets mount namespaces of its own.
     MountNamespace = "mount-namespace",
     /// A file system for /tmp is made ready.

@@ -86,6 +86,7 @@ pub(crate) fn build(
     root: &Path,
     id_map: Option<BorrowedFd<'_>>,
     keep_proc: bool,
+    resolv_conf: &str,
 ) -> Result<Template, Failed> {
     at("make", root, fs::create_dir_all(root))?;
     let mounted = (|| {
@@ -116,7 +117,7 @@ pub(crate) fn build(
             dir.clone()
         }
     };
-    builder.etc(&source, config)?;
+    builder.etc(&source, config, resolv_conf)?;
     if ids.root_owner() != 0 {
         at("own", root, own(root, ids.root_owner(), mounted.as_fd()))?;
     }
@@ -277,7 +278,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn etc(&self, source: &Path, config: &Config) -> Result<(), Failed> {
+    fn etc(&self, source: &Path, config: &Config, resolv_conf: &str) -> Result<(), Failed> {
         let etc = source.join("etc");
         let to = self.path("etc");
         let all = matches!(config.rootfs, Rootfs::Dir(_));
@@ -312,7 +313,7 @@ impl Builder<'_> {
             hosts.push_str(&format!("{address} {name}\n"));
         }
         write("hosts", hosts)?;
-        write("resolv.conf", fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
+        write("resolv.conf", resolv_conf.to_owned())?;
         if !to.join("nsswitch.conf").exists() {
             write("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned())?;
         }

@@ -16,6 +16,10 @@ mod death;
 mod hostile;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/nat.rs"]
+mod nat;
+#[path = "sandbox/network.rs"]
+mod network;
 #[path = "sandbox/view.rs"]
 mod view;
 #[path = "sandbox/world.rs"]
@@ -33,10 +37,22 @@ fn main() {
     match role.as_deref() {
         Some("guest-threads") => return basics::guest_threads(),
         Some("doomed-host") => return death::doomed_host(),
+        Some("doomed-nat") => return nat::doomed(),
+        Some("on-stage") => return nat::on_stage(),
+        Some("outside") => return nat::outside(),
         _ => {}
     }
     let arguments = Arguments::from_args();
-    let tests = [basics::TESTS, death::TESTS, hostile::TESTS, limits::TESTS, view::TESTS].concat();
+    let tests = [
+        basics::TESTS,
+        death::TESTS,
+        hostile::TESTS,
+        limits::TESTS,
+        nat::TESTS,
+        network::TESTS,
+        view::TESTS,
+    ]
+    .concat();
     let trials = tests
         .into_iter()
         .map(|(name, test)| {

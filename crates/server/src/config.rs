@@ -16,13 +16,16 @@ pub struct Config {
     pub account: AccountId,
     /// The root file system of execution environments.
     pub rootfs: lambfold_sandbox::Rootfs,
+    /// What functions reach.
+    pub network: lambfold_sandbox::Network,
     /// Refuse what AWS refuses today although it works here, such as the runtime `provided`.
     pub strict: bool,
     /// Execution environments that may exist at a time; `None`: the pool's own default.
     pub max_environments: Option<u32>,
     /// MemorySize of all execution environments together, MiB; `None`: no limit.
     pub max_memory_mib: Option<u64>,
-    /// Allow a listener that is not on loopback although there are no credentials yet.
+    /// Allow a listener that is not on loopback, and functions in the host's network, although
+    /// there are no credentials yet.
     pub insecure: bool,
 }
 

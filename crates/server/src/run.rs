@@ -7,7 +7,7 @@ use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
 use lambfold_pool::{Pool, PoolConfig};
-use lambfold_sandbox::{Rootfs, Sandboxes};
+use lambfold_sandbox::{Network, Rootfs, Sandboxes};
 use lambfold_store::Store;
 use lambfold_types::{Clock, Scope, SystemClock, limits};
 use std::io::{self, Write as _};
@@ -26,6 +26,12 @@ pub enum Error {
          authenticated yet; listen on 127.0.0.1, or add --insecure if every peer may run code here"
     )]
     NotLoopback(SocketAddr),
+    /// Functions in the host's network reach the AWS API, and there are no credentials yet.
+    #[error(
+        "refusing to let functions into the host's network: they would reach this server's AWS \
+         API, and requests are not authenticated yet; choose the network nat, or add --insecure"
+    )]
+    HostNetwork,
     /// The address is taken, or may not be used.
     #[error("could not listen on {address}")]
     Listen {
@@ -89,6 +95,9 @@ pub fn run(config: Config) -> Result<(), Error> {
     if !config.listen.ip().is_loopback() && !config.insecure {
         return Err(Error::NotLoopback(config.listen));
     }
+    if config.network == Network::Host && !config.insecure {
+        return Err(Error::HostNetwork);
+    }
     start_tracing();
     let store = match &config.data {
         DataDir::Persistent(path) => Store::open(path)?,
@@ -122,16 +131,34 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     lambfold_sandbox::sweep(store.id(), &work).map_err(sweep)?;
     let mut sandbox = lambfold_sandbox::Config::new(store.id(), &work);
     sandbox.rootfs = config.rootfs.clone();
+    sandbox.network = config.network;
     // Where extensions say that they listen for telemetry.
     sandbox.hosts = ["sandbox.localdomain", "sandbox"]
         .map(|name| (std::net::Ipv4Addr::LOCALHOST, name.to_owned()))
         .to_vec();
     sandbox.tmp_ready_bytes = vec![u64::from(limits::EPHEMERAL_STORAGE_DEFAULT_MIB) << 20];
     let sandboxes = Sandboxes::start(sandbox)?;
-    for note in &sandboxes.capabilities().notes {
+    let capabilities = sandboxes.capabilities();
+    for note in &capabilities.notes {
         tracing::warn!("{note}");
     }
+    tracing::info!("{}", network_in_words(config.network, capabilities.network));
     Ok(Arc::new(sandboxes))
+}
+
+/// Which network functions have, and why.
+fn network_in_words(asked: Network, is: Network) -> String {
+    let what = match is {
+        Network::Nat => "nat: functions reach the outside, and nothing of this machine",
+        Network::Host => "host: functions reach whatever this machine reaches",
+        Network::None | Network::NatIfPossible => "none: functions reach nothing",
+    };
+    let why = match asked {
+        Network::NatIfPossible if is == Network::Nat => "the default where it can be had",
+        Network::NatIfPossible => "nat cannot be had here, see above",
+        Network::None | Network::Nat | Network::Host => "as asked for",
+    };
+    format!("network {what} ({why})")
 }
 
 async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Result<(), Error> {
@@ -275,4 +302,21 @@ fn metrics(pool: &lambfold_pool::Metrics) -> Vec<Metric> {
             pool.creation_failures,
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_which_network_and_why() {
+        let text = network_in_words(Network::NatIfPossible, Network::None);
+        assert_eq!(
+            text,
+            "network none: functions reach nothing (nat cannot be had here, see above)"
+        );
+        let text = network_in_words(Network::NatIfPossible, Network::Nat);
+        assert!(text.ends_with("(the default where it can be had)"), "{text}");
+        assert!(network_in_words(Network::None, Network::None).ends_with("(as asked for)"));
+    }
 }

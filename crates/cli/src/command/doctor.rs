@@ -3,7 +3,7 @@ use crate::args::{Doctor, Format};
 use crate::client::{Client, ClientError, Request, Service};
 use crate::failure::{Exit, Failure};
 use crate::output;
-use lambfold_sandbox::{Config, Rootfs, StepOutcome, StepReport, probe};
+use lambfold_sandbox::{Config, Network, Rootfs, StepOutcome, StepReport, probe};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -20,6 +20,8 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
         .map_err(|error| Failure::failed("could not make a temporary folder").cause(&error))?;
     let mut config = Config::new(format!("doctor-{}", std::process::id()), folder.path());
     config.rootfs = rootfs;
+    // As a server does by default.
+    config.network = Network::NatIfPossible;
     let mut checks: Vec<Check> = probe(config).into_iter().map(Check::of_step).collect();
     // Nothing tried is nothing proven.
     assert!(!checks.is_empty(), "the sandbox's probe reports no step");

@@ -1,6 +1,6 @@
 use crate::args::Serve;
 use crate::failure::Failure;
-use lambfold_sandbox::Rootfs;
+use lambfold_sandbox::{Network, Rootfs};
 use lambfold_server::{Config, DataDir};
 use lambfold_types::{AccountId, Region, limits};
 use std::collections::BTreeMap;
@@ -148,7 +148,6 @@ impl Settings {
         variable: &impl Fn(&str) -> Option<OsString>,
     ) -> Result<Config, Failure> {
         self.only("isolation", "namespace", &["process"])?;
-        self.only("network", "none", &["nat", "host"])?;
         self.only("cpu", "weight", &["aws"])?;
         let listen = self.parse("listen", "127.0.0.1:9000", |text| {
             text.parse::<SocketAddr>().map_err(|_| "it must look like 127.0.0.1:9000")
@@ -160,6 +159,20 @@ impl Settings {
                 self.name("listen")
             ))
             .hint("listen on 127.0.0.1, or accept the risk with --insecure"));
+        }
+        let network = self.optional("network", |text| match text {
+            "none" => Ok(Network::None),
+            "nat" => Ok(Network::Nat),
+            "host" => Ok(Network::Host),
+            _ => Err("it must be none, nat or host"),
+        })?;
+        if network == Some(Network::Host) && !insecure {
+            return Err(Failure::usage(format!(
+                "{} host would let functions use this server's AWS API and every other service of \
+                 this machine, and there are no credentials yet",
+                self.name("network")
+            ))
+            .hint("choose nat, or accept the risk with --insecure"));
         }
         let data = match (self.flag("ephemeral")?, self.0.get("data-dir")) {
             (true, _) => DataDir::Ephemeral,
@@ -177,6 +190,7 @@ impl Settings {
             region: self.parse("region", "us-east-1", Region::parse)?,
             account: self.parse("account-id", "000000000000", AccountId::parse)?,
             rootfs,
+            network: network.unwrap_or(Network::NatIfPossible),
             max_environments: self.optional("max-environments", |text| match text.parse() {
                 Ok(0) | Err(_) => Err("it must be a whole number from 1"),
                 Ok(number) => Ok(number),

@@ -10,7 +10,17 @@ fn map_of(
     version: &FunctionVersion,
     initialization: InitializationType,
 ) -> BTreeMap<String, String> {
-    variables(version, initialization, "2026/01/02/[$LATEST]0").into_iter().collect()
+    let api = runtime_api(version, &[]);
+    variables(version, initialization, "2026/01/02/[$LATEST]0", &api).into_iter().collect()
+}
+
+#[test]
+fn a_function_is_told_the_address_that_was_opened_in_the_place_of_the_one_it_knows() {
+    let opened = ["127.64.0.0:9001", "127.64.0.1:4711"].map(|text| text.parse().unwrap());
+    let mut version = version();
+    assert_eq!(runtime_api(&version, &opened), "127.64.0.1:4711");
+    version.runtime = RuntimeId::ProvidedAl2;
+    assert_eq!(runtime_api(&version, &opened), "127.64.0.0:9001");
 }
 
 #[test]

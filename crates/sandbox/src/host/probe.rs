@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Sandbox, Sandboxes};
 use crate::capabilities::Capabilities;
+use crate::network;
 use crate::spec::{Command, Config, CreateError, Event, ExitStatus, Spec, StartError};
 use crate::step::{Step, StepError, StepOutcome, StepReport};
 
@@ -157,6 +158,7 @@ fn remedy_of(error: &StepError) -> &'static str {
             "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, or \
              kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
         }
+        Step::NetworkLink | Step::NetworkRules | Step::NetworkForwarding => network::REMEDY,
         Step::MountProc if refused => {
             "a container that masks /proc forbids a new one: run it with unmasked /proc \
              (--security-opt systempaths=unconfined), or on the host"

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::cgroup;
+use crate::{cgroup, ids, network};
 
 /// How long a spawner may take to end after its host did.
 const ENDING: Duration = Duration::from_secs(10);
@@ -28,9 +28,10 @@ pub(crate) fn lock(work_dir: &Path, patience: Duration) -> io::Result<fs::File> 
 }
 
 /// Files of the work folder, all of which can be made again.
-const LEFTOVERS: &[&str] = &["root", "cgroups.json"];
+const LEFTOVERS: &[&str] = &["root", "cgroups.json", network::MARK];
 
-/// Removes what an earlier run of this owner left: processes, control groups, files. Only what
+/// Removes what an earlier run of this owner left: processes, control groups, files,
+/// and what it changed of the network. Only what
 /// carries the owner's name, or lies in its work folder, is touched. `WouldBlock`: a spawner of this
 /// owner is still running.
 pub fn sweep(owner: &str, work_dir: &Path) -> io::Result<()> {
@@ -47,6 +48,9 @@ pub fn sweep(owner: &str, work_dir: &Path) -> io::Result<()> {
     // Processes need no search: they die with their spawner, and it with its host. What is in a
     // control group all the same is killed there.
     cgroup::sweep(owner, &recorded);
+    if ids::is_real_root() {
+        network::sweep(owner, work_dir.join(network::MARK).exists())?;
+    }
     let entries = match fs::read_dir(work_dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

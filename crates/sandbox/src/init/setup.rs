@@ -33,9 +33,8 @@ pub(super) fn run(kit: &Kit<'_>, runner: &mut Runner<'_>) -> Result<OwnedFd, Ste
     runner.run(Step::Network, "enter a network namespace", || {
         network::enter(kit.network, &addresses)
     })?;
-    let listeners = runner.run(Step::Listeners, "listen", || {
-        kit.spec.listeners.iter().map(network::listen).collect::<io::Result<Vec<_>>>()
-    })?;
+    let listeners = runner
+        .run(Step::Listeners, "listen", || network::listen_all(kit.network, &kit.spec.listeners))?;
     runner.run(Step::EnterUserNamespace, "enter the user namespace", || {
         sys::setns(kit.namespace.as_fd(), libc::CLONE_NEWUSER)
     })?;

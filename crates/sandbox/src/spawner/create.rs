@@ -67,6 +67,7 @@ impl Spawner {
         if let Some(stale) = stale {
             let parts = self.parts.swap_remove(stale);
             self.groups.remove(parts.group.number());
+            self.release(parts.network.and_then(|network| network.seat));
         }
         if self.parts.len() >= READY_PARTS {
             return Ok(false);
@@ -104,23 +105,41 @@ impl Spawner {
 
     /// What every sandbox needs.
     pub(super) fn make_parts(&mut self) -> Result<Parts, StepError> {
+        let user = self.ids.next_guest();
         let (uids, gids) = self.ids.maps();
         let namespace = crate::ids::make_namespace(self.proc.as_fd(), &uids, &gids);
         let namespace = namespace
             .map_err(|e| StepError::new(Step::GuestUserNamespace, "make a user namespace", &e))?;
         let group = self.groups.make();
         let group = group.map_err(|e| StepError::new(Step::Cgroup, "make a control group", &e))?;
-        Ok(Parts { group, namespace, network: None })
+        Ok(Parts { group, namespace, user, network: None })
     }
 
     /// What every sandbox needs, with what can be done ahead.
     pub(super) fn make_parts_ahead(&mut self) -> Result<Parts, StepError> {
         let mut parts = self.make_parts()?;
-        let network =
-            network::prepare(self.proc.as_fd(), self.own_network.as_fd(), &self.addresses);
         // It is tried again, and reported, when it is needed.
-        parts.network = network.ok();
+        parts.network = self.prepare_network(parts.user).ok();
         Ok(parts)
+    }
+
+    fn prepare_network(&mut self, user: u32) -> io::Result<network::Prepared> {
+        let (proc, own) = (self.proc.as_fd(), self.own_network.as_fd());
+        network::prepare(proc, own, &self.addresses, self.way.as_mut(), user)
+    }
+
+    /// A way to the outside is made here, which pid 1 could not; mostly it was made ahead.
+    fn connect(&mut self, parts: &mut Parts) -> Result<(), StepError> {
+        if self.way.is_none()
+            || parts.network.as_ref().is_some_and(|n| n.addresses == self.addresses)
+        {
+            return Ok(());
+        }
+        self.release(parts.network.take().and_then(|network| network.seat));
+        let made = self.prepare_network(parts.user);
+        let what = "connect a network namespace to the router";
+        parts.network = Some(made.map_err(|e| StepError::new(Step::Network, what, &e))?);
+        Ok(())
     }
 
     fn start(&mut self, request: Waiting, tmp: Option<OwnedFd>) -> io::Result<()> {
@@ -138,10 +157,15 @@ impl Spawner {
             // What is ready has others; the next ones are made with these.
             self.addresses = addresses;
         }
-        let parts = match self.parts.pop() {
+        let mut parts = match self.parts.pop() {
             Some(parts) => parts,
             None => self.make_parts()?,
         };
+        if let Err(error) = self.connect(&mut parts) {
+            self.groups.remove(parts.group.number());
+            return Err(error);
+        }
+        let seat = parts.network.as_ref().and_then(|network| network.seat);
         let mut timings =
             vec![StepTiming { step: Step::GuestUserNamespace, took: start.elapsed() }];
         let spawner = &*self;
@@ -149,11 +173,12 @@ impl Spawner {
         match outcome {
             Ok((pid, pidfd)) => {
                 let group = parts.group.number();
-                self.living.insert(pid, Living { ticket: request.ticket, pidfd, group });
+                self.living.insert(pid, Living { ticket: request.ticket, pidfd, group, seat });
                 Ok(())
             }
             Err(error) => {
                 self.groups.remove(parts.group.number());
+                self.release(seat);
                 Err(error)
             }
         }

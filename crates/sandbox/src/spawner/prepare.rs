@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::{Parts, Spawner};
 use crate::capabilities::{Capabilities, FreezeMode, IdMode, Note, TmpMode};
 use crate::cgroup::{self, Hierarchies};
 use crate::ids::{self, Ids};
-use crate::network;
+use crate::network::{self, Nat, Shared, Way};
 use crate::seccomp::Filter;
-use crate::spec::{Config, Rootfs};
+use crate::spec::{Config, Network, Rootfs};
 use crate::step::{Step, StepError};
 use crate::sys;
 use crate::template;
@@ -75,10 +75,9 @@ pub(super) fn prepare(
 
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let proc = step(Step::UserNamespace, "open /proc", proc.map_err(Into::into))?;
-    // The spawner needs no network itself, and may return to one of its own only.
-    let own_network =
-        sys::unshare(libc::CLONE_NEWNET).and_then(|()| network::open_own(proc.as_fd()));
-    let own_network = step(Step::UserNamespace, "enter a network namespace", own_network)?;
+    let way = enter_network(&config, mode, proc.as_fd(), &mut notes)?;
+    let own_network = network::open_own(proc.as_fd());
+    let own_network = step(Step::UserNamespace, "open its network namespace", own_network)?;
     let file_map = match ids.file_map() {
         None => None,
         Some(map) => Some(step(
@@ -92,9 +91,13 @@ pub(super) fn prepare(
     let own_mounts = mount_namespace(MountPropagationFlags::PRIVATE)?;
     let root = config.work_dir.join("root");
     let id_map = file_map.as_ref().map(AsFd::as_fd);
+    let resolv_conf = match &way {
+        Some(Way::Nat(nat)) => nat.resolver.text.clone(),
+        Some(Way::Shared(_)) | None => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+    };
     let template = named(
         Step::RootTemplate,
-        template::build(&config, &ids, &root, id_map, mode != IdMode::Own),
+        template::build(&config, &ids, &root, id_map, mode != IdMode::Own, &resolv_conf),
     )?;
     named(Step::PivotRoot, template::pivot(&root))?;
     notes.extend(template.notes);
@@ -109,6 +112,11 @@ pub(super) fn prepare(
         cpu_weight: groups.has_cpu(),
         freeze: groups.freeze_mode(),
         tmp,
+        network: match &way {
+            Some(Way::Nat(_)) => Network::Nat,
+            Some(Way::Shared(_)) => Network::Host,
+            None => Network::None,
+        },
         shell: template.shell,
         host_files_seen_as_root: template.seen_as_root,
         missing_programs,
@@ -124,6 +132,7 @@ pub(super) fn prepare(
         host_mounts,
         own_mounts,
         own_network,
+        way,
         addresses: Vec::new(),
         file_map,
         ids,
@@ -196,6 +205,69 @@ fn user_namespace(notes: &mut Vec<Note>) -> Result<IdMode, StepError> {
         ));
     }
     Ok(mode)
+}
+
+/// Enters a network namespace: the router's, or an empty one. The spawner needs no network itself.
+fn enter_network(
+    config: &Config,
+    mode: IdMode,
+    proc: BorrowedFd<'_>,
+    notes: &mut Vec<Note>,
+) -> Result<Option<Way>, StepError> {
+    let empty = || {
+        let entered = sys::unshare(libc::CLONE_NEWNET);
+        step(Step::UserNamespace, "enter a network namespace", entered)
+    };
+    let made = match (config.network, mode) {
+        (Network::None, _) => {
+            empty()?;
+            return Ok(None);
+        }
+        (Network::Host, IdMode::Own) => Shared::start(&config.owner, proc).map(Way::Shared),
+        (Network::Nat | Network::NatIfPossible, IdMode::Own) => {
+            // For the sweep of the next run.
+            let marked = fs::write(config.work_dir.join(network::MARK), "");
+            step(Step::NetworkLink, "mark the work folder", marked)
+                .and_then(|()| Nat::start(&config.owner, proc))
+                .map(Way::Nat)
+        }
+        (network, IdMode::Two | IdMode::One) => {
+            empty()?;
+            let (at, what) = if network == Network::Host {
+                (Step::NetworkRules, "keep sandboxes' listeners apart as an ordinary user")
+            } else {
+                (Step::NetworkLink, "make a link to the host's network as an ordinary user")
+            };
+            step(at, what, Err(io::Error::from_raw_os_error(libc::EPERM)))
+        }
+    };
+    match made {
+        Err(error) if config.network == Network::NatIfPossible => {
+            let what = format!("sandboxes reach no network ({error})");
+            notes.push(Note::new(error.step, what, network::REMEDY));
+            Ok(None)
+        }
+        Ok(way) => {
+            notes.extend(no_resolver(&way));
+            Ok(Some(way))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn no_resolver(way: &Way) -> Option<Note> {
+    let Way::Nat(nat) = way else { return None };
+    let refused = nat.resolver.refused.join(", ");
+    nat.resolver.servers.is_empty().then(|| {
+        Note::new(
+            Step::NetworkRules,
+            format!(
+                "sandboxes cannot resolve names: no name server of /etc/resolv.conf can be reached \
+                 from there ({refused})"
+            ),
+            "add a name server that is another machine, by its IPv4 address",
+        )
+    })
 }
 
 /// Enters a new mount namespace and returns it.

@@ -110,12 +110,27 @@ fn listening_beyond_this_machine_has_to_be_asked_for_twice() {
 }
 
 #[test]
+fn the_network_is_nat_where_it_can_be_had_and_the_hosts_only_when_asked_for_twice() {
+    let network = |pairs: &[(&'static str, &str)]| {
+        let settings = flags(pairs).or(environment(&[("ephemeral", "true")])).expect("merge");
+        resolve(&settings).map(|config| config.network)
+    };
+    assert_eq!(network(&[]).expect("default"), Network::NatIfPossible);
+    assert_eq!(network(&[("network", "none")]).expect("none"), Network::None);
+    assert_eq!(network(&[("network", "nat")]).expect("nat"), Network::Nat);
+    let host = network(&[("network", "host"), ("insecure", "true")]);
+    assert_eq!(host.expect("host"), Network::Host);
+    let failure = network(&[("network", "host")]).expect_err("host without --insecure");
+    assert!(message(&failure).contains("there are no credentials yet"), "{failure:?}");
+}
+
+#[test]
 fn wrong_values_name_their_source() {
     let cases: [(Settings, &str); 10] = [
         (flags(&[("listen", "9000")]), "--listen has the wrong value \"9000\""),
         (environment(&[("strict", "maybe")]), "LAMBFOLD_STRICT has the wrong value \"maybe\""),
         (flags(&[("isolation", "process")]), "--isolation process is not built yet"),
-        (flags(&[("network", "nat")]), "--network nat is not built yet"),
+        (flags(&[("network", "host")]), "--network host would let functions use"),
         (flags(&[("network", "x")]), "--network has the wrong value \"x\""),
         (flags(&[("cpu", "aws")]), "--cpu aws is not built yet"),
         (flags(&[("max-environments", "0")]), "--max-environments has the wrong value \"0\""),

@@ -1,0 +1,177 @@
+//! What a sandbox reaches, and what it does not.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use lambfold_sandbox::{Network, Sandboxes, Spec, StartError, Step, is_root};
+
+use crate::Test;
+use crate::nat::{REFUSED, call, called, called_by_host, sh, staged};
+use crate::world::{Inside, World, config, outside_as_root, perl, spec};
+
+pub const TESTS: &[Test] = &[
+    (
+        "network::peers_that_write_in_small_pieces_do_not_wait",
+        peers_that_write_in_small_pieces_do_not_wait,
+    ),
+    ("network::the_hosts_is_for_root", the_hosts_is_for_root),
+    ("network::hostile_guests_in_each_mode", hostile_guests_in_each_mode),
+    ("network::listeners_in_the_hosts_network", || staged("listeners_in_the_hosts_network")),
+];
+
+fn world(network: Network) -> World {
+    let (mut config, dir) = config();
+    config.network = network;
+    World::with(config, dir)
+}
+
+fn with_listeners(world: &World) -> Inside {
+    let listeners = ["127.0.0.1:9001", "169.254.100.1:9001"];
+    let listeners = listeners.map(|a| a.parse().unwrap()).to_vec();
+    world.create(Spec { listeners, ..spec() })
+}
+
+fn addresses(inside: &Inside) -> Vec<SocketAddr> {
+    inside.sandbox.listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
+}
+
+/// Connections that wait on any of its listeners.
+fn waiting(inside: &Inside) -> usize {
+    let accepted = inside.sandbox.listeners.iter().filter(|listener| match listener.accept() {
+        Ok(_) => true,
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::WouldBlock);
+            false
+        }
+    });
+    accepted.count()
+}
+
+/// Connects and says whether it could, or the error number.
+fn knock(address: SocketAddr) -> lambfold_sandbox::Command {
+    perl(&call(&address.ip().to_string(), address.port()).replace("scalar(<$s>)", "qq(\\n)"))
+}
+
+/// Root plays it with a host of its own; an ordinary user has one mode only.
+fn hostile_guests_in_each_mode() {
+    if is_root() { staged("hostile_guests") } else { hostile_guests_in(&[Network::None]) }
+}
+
+pub fn hostile_guests() {
+    sh("ip link set lo up");
+    hostile_guests_in(&[Network::None, Network::Nat, Network::Host]);
+}
+
+/// The API of a server on loopback, a neighbour's listeners, raw sockets.
+fn hostile_guests_in(modes: &[Network]) {
+    let api = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = api.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in api.incoming() {
+            let _ = stream.unwrap().write_all(b"api\n");
+        }
+    });
+    assert_eq!(called_by_host("127.0.0.1", port), "yes: api\n");
+    for mode in modes.iter().copied() {
+        let world = world(mode);
+        assert_eq!(world.sandboxes.capabilities().network, mode);
+        let (a, b) = (with_listeners(&world), with_listeners(&world));
+
+        // In the host's network it can be called: that mode asks for credentials, or for a word
+        // that says it is insecure. It is the control run of the other two.
+        let expected = if mode == Network::Host { "yes: api\n" } else { REFUSED };
+        assert_eq!(called(&b, "127.0.0.1", port), expected, "{mode:?}");
+
+        for address in addresses(&a) {
+            // In namespaces of their own it is their own that they reach by this address.
+            let answer = b.run(knock(address)).ok();
+            let expected = if mode == Network::Host { REFUSED } else { "yes: \n" };
+            assert_eq!(answer, expected, "{mode:?}: {address}");
+            assert_eq!(waiting(&a), 0, "{mode:?}: {address} was reached by a neighbour");
+            assert_eq!(a.run(knock(address)).ok(), "yes: \n", "{mode:?}: the control run");
+            assert_eq!(waiting(&a), 1, "{mode:?}: the control run");
+        }
+        let raw = perl(&format!(
+            "my $r = syscall({}, 2, 3, 1); print $r == -1 ? 0 + $! : 'ok', qq(\\n)",
+            libc::SYS_socket
+        ));
+        assert_eq!(b.run(raw.clone()).ok(), "1\n", "{mode:?}: raw socket");
+        assert_eq!(outside_as_root(&["--net"], &raw).ok(), "ok\n", "the control run");
+    }
+}
+
+pub fn listeners_in_the_hosts_network() {
+    sh("ip link set lo up");
+    // Somebody has the port on every address.
+    let _taken = TcpListener::bind(("0.0.0.0", 9001)).unwrap();
+    let world = world(Network::Host);
+    let (a, b) = (with_listeners(&world), with_listeners(&world));
+    let mut all = [addresses(&a), addresses(&b)].concat();
+    assert!(all.iter().all(|address| address.ip().is_loopback() && address.port() != 9001));
+    // Other users of this machine are strangers too.
+    for address in &all {
+        assert_eq!(crate::world::outside(&knock(*address)).ok(), REFUSED, "{address}");
+    }
+    let table = format!("lambfold-{}", world.owner);
+    let listed = sh(&format!("nft list table inet {table}"));
+    assert!(listed.contains("type ipv4_addr . uid"), "{listed}");
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 4);
+    // What a sandbox had is closed with it, and what others have stays.
+    let count = || sh(&format!("nft list set inet {table} owners")).matches(" . ").count();
+    let before = count();
+    drop(a);
+    crate::world::wait_for("an element's end", || count() < before);
+    assert_eq!(b.run(knock(addresses(&b)[0])).ok(), "yes: \n");
+    drop(world);
+    assert_eq!(sh("nft list tables"), "");
+}
+
+fn the_hosts_is_for_root() {
+    let (mut config, dir) = config();
+    config.network = Network::Host;
+    match Sandboxes::start(config) {
+        Ok(sandboxes) if is_root() => {
+            assert_eq!(sandboxes.capabilities().network, Network::Host);
+        }
+        Err(StartError::Step(error)) if !is_root() => assert_eq!(error.step, Step::NetworkRules),
+        other => panic!("{other:?}"),
+    }
+    drop(dir);
+}
+
+/// Twenty requests in two small writes each over one connection, answered when they are whole: how
+/// many acknowledgements the kernel delayed meanwhile, which is what the second write waits for.
+fn delayed_acknowledgements(address: &str) -> lambfold_sandbox::Command {
+    perl(&format!(
+        "use Socket; my $address = pack_sockaddr_in(7000, inet_aton('{address}')); \
+         socket(my $listener, PF_INET, SOCK_STREAM, 0); \
+         bind($listener, $address) && listen($listener, 1) or die qq(listen: $!); \
+         sub delayed {{ open(my $f, '<', '/proc/net/netstat') or die $!; my ($names, $values) = \
+         grep {{ /^TcpExt/ }} <$f>; my %all; @all{{split ' ', $names}} = split ' ', $values; \
+         $all{{DelayedACKs}} }} \
+         if (!fork) {{ accept(my $c, $listener); while (sysread($c, my $a, 1)) {{ \
+         sysread($c, $a, 1); syswrite($c, 'x') }} exit }} \
+         socket(my $c, PF_INET, SOCK_STREAM, 0); bind($c, pack_sockaddr_in(0, inet_aton('{address}'))); \
+         connect($c, $address) or die qq(connect: $!); \
+         my $before = delayed(); \
+         for (1..20) {{ syswrite($c, 'a'); syswrite($c, 'b'); sysread($c, my $x, 1) }} \
+         print delayed() - $before, qq(\\n)"
+    ))
+}
+
+fn peers_that_write_in_small_pieces_do_not_wait() {
+    let world = World::new();
+    let listeners = ["127.0.0.1:9001", "169.254.100.1:9001"];
+    let listeners = listeners.map(|a| a.parse().unwrap()).to_vec();
+    let inside = world.create(Spec { listeners, ..spec() });
+    let delayed = |address| -> u32 {
+        inside.run(delayed_acknowledgements(address)).ok().trim().parse().unwrap()
+    };
+    // An address of the same interface that nobody prepared.
+    let control = delayed("127.0.0.5");
+    assert!(control >= 10, "the control run delayed {control} of 20");
+    assert_eq!(delayed("127.0.0.1"), 0);
+    assert_eq!(delayed("169.254.100.1"), 0);
+}
