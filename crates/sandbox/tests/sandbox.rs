@@ -16,6 +16,8 @@ mod death;
 mod hostile;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/roots.rs"]
+mod roots;
 #[path = "sandbox/view.rs"]
 mod view;
 #[path = "sandbox/world.rs"]
@@ -33,10 +35,13 @@ fn main() {
     match role.as_deref() {
         Some("guest-threads") => return basics::guest_threads(),
         Some("doomed-host") => return death::doomed_host(),
+        Some("host-view") => return roots::host_view(),
         _ => {}
     }
     let arguments = Arguments::from_args();
-    let tests = [basics::TESTS, death::TESTS, hostile::TESTS, limits::TESTS, view::TESTS].concat();
+    let tests =
+        [basics::TESTS, death::TESTS, hostile::TESTS, limits::TESTS, roots::TESTS, view::TESTS]
+            .concat();
     let trials = tests
         .into_iter()
         .map(|(name, test)| {
