@@ -128,6 +128,10 @@ fn refused_system_calls() {
         (libc::SYS_open_tree, "-1, 0, 0xffff".to_owned()),
         (libc::SYS_socket, format!("{}, 1, 0", libc::AF_VSOCK)),
         (libc::SYS_socket, format!("{}, 5, 0", libc::AF_ALG)),
+        (libc::SYS_socketpair, format!("{}, 1, 0, $buffer", libc::AF_INET)),
+        (libc::SYS_ioctl, "-1, 0x5412, $buffer".to_owned()), // TIOCSTI
+        (libc::SYS_ioctl, "-1, 0x541C, $buffer".to_owned()), // TIOCLINUX
+        (libc::SYS_personality, "0x0400000".to_owned()),     // READ_IMPLIES_EXEC
     ];
     for (number, arguments) in probes {
         assert_eq!(answer(&inside, *number, arguments), "1", "call {number} ({arguments})");
