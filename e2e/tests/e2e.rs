@@ -2,13 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // tests: a failed unwrap is a failed test
 
 mod e2e {
+    mod cgroup_v2;
     mod clients;
     mod concurrency;
     mod crash;
     mod extensions;
     mod harness;
+    mod hostile;
     mod labs;
     mod limits;
+    mod machine;
     mod network;
     mod parallel;
     mod php;

@@ -88,7 +88,11 @@ pub(crate) struct Connection {
 
   # lambfold.toml
   listen = \"127.0.0.1:9100\"
-  data-dir = \"/srv/lambfold\"")]
+  data-dir = \"/srv/lambfold\"
+
+  [rootfs]
+  default = \"host\"
+  \"provided.al2023\" = \"/srv/al2023\"")]
 pub(crate) struct Serve {
     /// Settings file; without it ./lambfold.toml is read if it is there [env: LAMBFOLD_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -113,7 +117,9 @@ pub(crate) struct Serve {
     /// The account, 12 digits [env: LAMBFOLD_ACCOUNT_ID] [default: 000000000000]
     #[arg(long, value_name = "ID")]
     pub(crate) account_id: Option<String>,
-    /// Root filesystem of functions: host, or a folder [env: LAMBFOLD_ROOTFS] [default: host]
+    /// Root filesystem of functions: host, or a folder; the table [rootfs] of the settings file
+    /// has others by runtime, and by name for the tag lambfold:rootfs [env: LAMBFOLD_ROOTFS]
+    /// [default: host]
     #[arg(long, value_name = "host|DIR")]
     pub(crate) rootfs: Option<String>,
     /// How functions are kept apart; only namespace is built [env: LAMBFOLD_ISOLATION] [default:
@@ -133,9 +139,9 @@ pub(crate) struct Serve {
     /// [env: LAMBFOLD_MAX_MEMORY] [default: no limit]
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_memory: Option<String>,
-    /// How processors are shared out; only weight, by MemorySize, is built [env: LAMBFOLD_CPU]
-    /// [default: weight]
-    #[arg(long, value_name = "KIND")]
+    /// How processors are shared out, by MemorySize: weight, where they are short; aws, one for
+    /// each 1,769 MB and never more [env: LAMBFOLD_CPU] [default: weight]
+    #[arg(long, value_name = "weight|aws")]
     pub(crate) cpu: Option<String>,
     /// Refuse what AWS refuses today, such as the runtime `provided` [env: LAMBFOLD_STRICT]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use lambfold_package::Trees;
 use lambfold_store::{Document, Store, StoreError};
 use lambfold_types::{Clock, FunctionName, FunctionVersion, Qualifier, Scope, Version};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -23,6 +24,8 @@ pub struct Options {
     /// Refuse what AWS refuses today, where it is kinder by default: the retired runtime
     /// `provided`.
     pub strict: bool,
+    /// Root file systems that the tag [`lambfold_types::ROOTFS_TAG`] may name.
+    pub rootfs: BTreeSet<String>,
 }
 
 /// Why the control plane cannot start.
@@ -226,8 +229,7 @@ async fn load(store: &Store) -> Result<Index, OpenError> {
                 }
                 Some(Key::Version(scope, name, number)) => {
                     let record: PublishedRecord = read(key, document)?;
-                    let version = Published::new(&scope, &name, number, record, document.revision);
-                    published.push((scope, name, number, Arc::new(version)));
+                    published.push((scope, name, number, record, document.revision));
                 }
                 Some(Key::Alias(scope, name, alias)) => {
                     let record: AliasRecord = read(key, document)?;
@@ -255,9 +257,11 @@ async fn load(store: &Store) -> Result<Index, OpenError> {
             }
         }
     }
-    for (scope, name, number, version) in published {
+    for (scope, name, number, record, stored) in published {
         if let Some(function) = index.region_mut(&scope).functions.get_mut(&name) {
-            Arc::make_mut(function).published.insert(number, version);
+            let tags = &function.record.tags;
+            let version = Published::new(&scope, &name, number, record, tags, stored);
+            Arc::make_mut(function).published.insert(number, Arc::new(version));
         }
     }
     for (scope, name, alias, record) in aliases {

@@ -3,7 +3,9 @@
 use crate::record::{
     AliasRecord, FunctionRecord, LayerRecord, ProvisionedRecord, PublishedRecord, VersionRecord,
 };
-use lambfold_types::{FunctionName, FunctionVersion, LayerName, Scope, Version, limits};
+use lambfold_types::{
+    FunctionName, FunctionVersion, LayerName, ROOTFS_TAG, Scope, Version, limits,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -67,7 +69,7 @@ impl Function {
         record: FunctionRecord,
         stored: u64,
     ) -> Self {
-        let latest = Arc::new(record.latest.version(scope, name, Version::Latest));
+        let latest = Arc::new(record.latest.version(scope, name, Version::Latest, &record.tags));
         let (aliases, provisioned) = (BTreeMap::new(), BTreeMap::new());
         Self { record, stored, latest, published: BTreeMap::new(), aliases, provisioned }
     }
@@ -82,11 +84,38 @@ impl Function {
     ) -> Self {
         let mut function = self.clone();
         if record.latest.revision != self.record.latest.revision {
-            function.latest = Arc::new(record.latest.version(scope, name, Version::Latest));
+            let latest = record.latest.version(scope, name, Version::Latest, &record.tags);
+            function.latest = Arc::new(latest);
         }
         function.record = record;
         function.stored = stored;
         function
+    }
+
+    /// The same function with other tags; and what it had before of each version that is another
+    /// one now, because a tag says how it runs.
+    pub(crate) fn with_tags(
+        &self,
+        scope: &Scope,
+        name: &FunctionName,
+        record: FunctionRecord,
+        stored: u64,
+    ) -> (Self, Vec<Arc<FunctionVersion>>) {
+        let mut function = Self { record, stored, ..self.clone() };
+        let tags = &function.record.tags;
+        if tags.get(ROOTFS_TAG) == self.record.tags.get(ROOTFS_TAG) {
+            return (function, Vec::new());
+        }
+        let latest = function.record.latest.version(scope, name, Version::Latest, tags);
+        function.latest = Arc::new(latest);
+        for (number, was) in &self.published {
+            let record = was.record.clone();
+            let version = Published::new(scope, name, *number, record, tags, was.stored);
+            function.published.insert(*number, Arc::new(version));
+        }
+        let published = self.published.values().map(|published| published.version.clone());
+        let gone = std::iter::once(self.latest.clone()).chain(published).collect();
+        (function, gone)
     }
 
     pub(crate) fn version(&self, version: Version) -> Option<&Arc<FunctionVersion>> {
@@ -124,9 +153,11 @@ impl Published {
         name: &FunctionName,
         number: u64,
         record: PublishedRecord,
+        tags: &BTreeMap<String, String>,
         stored: u64,
     ) -> Self {
-        let version = Arc::new(record.version.version(scope, name, Version::Published(number)));
+        let version = record.version.version(scope, name, Version::Published(number), tags);
+        let version = Arc::new(version);
         Self { record, stored, version }
     }
 }

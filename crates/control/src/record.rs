@@ -1,8 +1,8 @@
 //! What is stored, as JSON. Fields are only ever added, with defaults.
 
 use lambfold_types::{
-    Architecture, Digest, FunctionName, FunctionVersion, LayerUse, LoggingConfig, RuntimeId, Scope,
-    Version,
+    Architecture, Digest, FunctionName, FunctionVersion, LayerUse, LoggingConfig, ROOTFS_TAG,
+    RuntimeId, Scope, Version,
 };
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -48,12 +48,19 @@ impl VersionRecord {
         scope: &Scope,
         name: &FunctionName,
         version: Version,
+        tags: &BTreeMap<String, String>,
     ) -> FunctionVersion {
+        let rootfs = tags.get(ROOTFS_TAG).cloned();
+        // Environments of another root file system are others, though AWS sees the same revision.
+        let revision = match &rootfs {
+            Some(rootfs) => format!("{} {rootfs}", self.revision),
+            None => self.revision.clone(),
+        };
         FunctionVersion {
             scope: scope.clone(),
             name: name.clone(),
             version,
-            revision: self.revision.clone(),
+            revision,
             runtime: self.runtime,
             architecture: self.architecture,
             handler: self.handler.clone(),
@@ -64,6 +71,7 @@ impl VersionRecord {
             code: self.code.clone(),
             layers: self.layers.clone(),
             logging: self.logging.clone(),
+            rootfs,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Tags of functions.
 
 use crate::answer::Tags;
-use crate::control::Control;
+use crate::control::{Control, Options};
 use crate::error::ControlError;
 use crate::index::Function;
 use crate::key;
@@ -9,11 +9,14 @@ use crate::record::FunctionRecord;
 use crate::request::{ListTags, TagResource, UntagResource};
 use crate::target::Target;
 use lambfold_store::{Expected, Write};
-use lambfold_types::{FunctionName, Scope, limits};
+use lambfold_types::{FunctionName, ROOTFS_TAG, Scope, limits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub(crate) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), ControlError> {
+pub(crate) fn check_tags(
+    options: &Options,
+    tags: &BTreeMap<String, String>,
+) -> Result<(), ControlError> {
     if tags.len() > limits::TAGS {
         return Err(ControlError::invalid("Number of tags exceeds resource tag limit."));
     }
@@ -29,7 +32,19 @@ pub(crate) fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), ControlE
             ));
         }
     }
-    Ok(())
+    match tags.get(ROOTFS_TAG) {
+        Some(rootfs) if !options.rootfs.contains(rootfs) => {
+            let known: Vec<&str> = options.rootfs.iter().map(String::as_str).collect();
+            let known = match known.as_slice() {
+                [] => "This server has no others than its default one.".to_owned(),
+                known => format!("This server has: {}.", known.join(", ")),
+            };
+            Err(ControlError::invalid(format!(
+                "The tag {ROOTFS_TAG} names no root file system of this server: {rootfs}. {known}"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Control {
@@ -73,6 +88,7 @@ impl Control {
         scope: &Scope,
         request: TagResource,
     ) -> Result<(), ControlError> {
+        let control = self.clone();
         self.change_tags(scope, &request.resource, move |tags| {
             if request.tags.is_empty() {
                 return Err(ControlError::invalid(
@@ -80,7 +96,7 @@ impl Control {
                 ));
             }
             tags.extend(request.tags);
-            check_tags(tags)
+            check_tags(&control.0.options, tags)
         })
         .await
     }
@@ -125,12 +141,16 @@ impl Control {
                 expected: Expected::Revision(function.stored),
             };
             let revisions = control.0.store.commit(vec![write]).await?;
-            let mut entry = Function::clone(&function);
-            entry.record = record;
-            entry.stored = revisions.first().copied().unwrap_or_default();
+            let stored = revisions.first().copied().unwrap_or_default();
+            let (entry, gone) = function.with_tags(&scope, &name, record, stored);
             control.change(&scope, |region| {
                 region.functions.insert(name.clone(), Arc::new(entry));
             });
+            if !gone.is_empty() {
+                // What is provisioned moves before the old ones go.
+                control.allocate(&scope, &name);
+                control.gone(&gone);
+            }
             Ok(())
         })
         .await

@@ -9,8 +9,11 @@ use crate::{keeper, variables};
 use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
-use lambfold_sandbox::{Bind, Command, CreateError, Sandboxes, Spec};
-use lambfold_types::{Clock, Digest, FunctionVersion, InitializationType, SystemClock, limits};
+use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Sandboxes, Spec};
+use lambfold_types::{
+    Clock, Digest, FunctionVersion, InitializationType, ROOTFS_TAG, SystemClock, limits,
+};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -39,11 +42,31 @@ pub struct LauncherConfig {
     /// The folder that guests see as `/`, to look for missing interpreters; `None` where it is
     /// not known.
     pub root: Option<PathBuf>,
+    /// The like of each other root file system of the sandboxes, by its name. A function gets the
+    /// one that its tag names, else the one with the name of its runtime, else the default.
+    pub more_roots: BTreeMap<String, PathBuf>,
+    /// How processors are shared out.
+    pub processors: Processors,
+}
+
+/// How processors are shared out, by MemorySize.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Processors {
+    /// Whoever needs them has them; where they are short, by weight.
+    #[default]
+    Weight,
+    /// Never more than AWS gives: one processor for each 1,769 MB.
+    Quota,
 }
 
 impl Default for LauncherConfig {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::new()), root: None }
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            root: None,
+            more_roots: BTreeMap::new(),
+            processors: Processors::default(),
+        }
     }
 }
 
@@ -63,6 +86,17 @@ pub enum LaunchError {
         function: String,
         /// Why.
         source: PackageError,
+    },
+    /// Its root file system is not among those that are configured.
+    #[error(
+        "function {function} asks for the root file system {rootfs}, which this server does not \
+         have: name it under [rootfs] in the settings file, or change the tag {ROOTFS_TAG}"
+    )]
+    Rootfs {
+        /// The function.
+        function: String,
+        /// What its tag names.
+        rootfs: String,
     },
     /// There is no sandbox.
     #[error("could not make a sandbox for function {function}")]
@@ -88,6 +122,12 @@ pub enum LaunchError {
     },
 }
 
+/// What each root file system lacks.
+pub(crate) struct Missing {
+    pub(crate) default: Arc<MissingPrograms>,
+    pub(crate) more: BTreeMap<String, Arc<MissingPrograms>>,
+}
+
 type MakeSink = Box<dyn Fn(&FunctionVersion, &str) -> Box<dyn Sink> + Send + Sync>;
 
 /// Makes execution environments.
@@ -95,7 +135,7 @@ pub struct Launcher {
     isolation: Arc<dyn Isolation>,
     trees: Arc<Trees>,
     sinks: MakeSink,
-    missing: Arc<MissingPrograms>,
+    missing: Missing,
     config: LauncherConfig,
     /// How many environments take their time to shut down.
     leaving: watch::Sender<usize>,
@@ -116,7 +156,12 @@ impl Launcher {
         logs: Arc<Logs>,
         config: LauncherConfig,
     ) -> Arc<Self> {
-        let missing = sandboxes.capabilities().missing_programs.clone().into();
+        let capabilities = sandboxes.capabilities();
+        let more = capabilities.more_missing_programs.iter();
+        let missing = Missing {
+            default: capabilities.missing_programs.clone().into(),
+            more: more.map(|(name, list)| (name.clone(), list.clone().into())).collect(),
+        };
         let sinks: MakeSink = Box::new(move |version, stream| {
             Box::new(logs.stream(&version.scope, &version.logging.group, stream))
         });
@@ -127,7 +172,7 @@ impl Launcher {
         isolation: Arc<dyn Isolation>,
         trees: Arc<Trees>,
         sinks: MakeSink,
-        missing: Arc<MissingPrograms>,
+        missing: Missing,
         config: LauncherConfig,
     ) -> Arc<Self> {
         Arc::new(Self { isolation, trees, sinks, missing, config, leaving: watch::Sender::new(0) })
@@ -157,9 +202,14 @@ impl Launcher {
         initialization: InitializationType,
     ) -> Result<Arc<Environment>, LaunchError> {
         let function = || version.name.as_str().to_owned();
-        let folders = self.folders(&version).await?;
+        let rootfs = self.rootfs(&version)?.map(str::to_owned);
+        let folders = self.folders(&version, rootfs.as_deref()).await?;
         let id = uuid::Uuid::new_v4();
-        let spec = spec(&version, &folders, id.simple().to_string());
+        let processors = self.config.processors;
+        let spec = Spec {
+            rootfs: rootfs.clone(),
+            ..spec(&version, &folders, id.simple().to_string(), processors)
+        };
         let (done, made) = oneshot::channel();
         self.isolation.create(
             spec,
@@ -177,7 +227,10 @@ impl Launcher {
         })?;
         let taken = take_over(made, !folders.extensions.is_empty())
             .map_err(|source| LaunchError::Descriptors { function: function(), source })?;
-        let environment = self.start(Arc::clone(&version), initialization, folders, id, taken);
+        let missing = rootfs.and_then(|name| self.missing.more.get(&name));
+        let missing = Arc::clone(missing.unwrap_or(&self.missing.default));
+        let environment =
+            self.start(Arc::clone(&version), initialization, folders, id, taken, missing);
         let (ready, over) = oneshot::channel();
         environment.inner().with(|core, ctx, fx| core.init(ctx, ready, fx));
         match over.await {
@@ -194,6 +247,7 @@ impl Launcher {
         folders: Folders,
         id: uuid::Uuid,
         taken: Taken,
+        missing: Arc<MissingPrograms>,
     ) -> Arc<Environment> {
         let clock = Arc::clone(&self.config.clock);
         let log_stream = stream_name(clock.epoch_ms(), version.version, id.as_u128());
@@ -204,7 +258,7 @@ impl Launcher {
             extensions,
             sink,
             &version.logging,
-            Arc::clone(&self.missing),
+            missing,
         );
         let opened: Vec<_> =
             taken.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
@@ -248,7 +302,24 @@ impl Launcher {
         Arc::new(Environment::new(inner))
     }
 
-    async fn folders(&self, version: &FunctionVersion) -> Result<Folders, LaunchError> {
+    /// The root file system of a version: `None` is the default one.
+    fn rootfs<'a>(&self, version: &'a FunctionVersion) -> Result<Option<&'a str>, LaunchError> {
+        let has = |name: &str| self.config.more_roots.contains_key(name);
+        match version.rootfs.as_deref() {
+            Some(name) if has(name) => Ok(Some(name)),
+            Some(name) => Err(LaunchError::Rootfs {
+                function: version.name.as_str().to_owned(),
+                rootfs: name.to_owned(),
+            }),
+            None => Ok(Some(version.runtime.as_str()).filter(|name| has(name))),
+        }
+    }
+
+    async fn folders(
+        &self,
+        version: &FunctionVersion,
+        rootfs: Option<&str>,
+    ) -> Result<Folders, LaunchError> {
         let layers: Vec<Digest> = version.layers.iter().map(|layer| layer.code.clone()).collect();
         let mut holds = vec![self.trees.hold(std::slice::from_ref(&version.code))];
         let mut opt = None;
@@ -271,7 +342,11 @@ impl Launcher {
             extensions = names;
         }
         let task = self.trees.path(&version.code);
-        Ok(Folders { task, opt, root: self.config.root.clone(), extensions, _holds: holds })
+        let root = match rootfs {
+            Some(name) => self.config.more_roots.get(name).cloned(),
+            None => self.config.root.clone(),
+        };
+        Ok(Folders { task, opt, root, extensions, _holds: holds })
     }
 
     /// Waits until every environment that was retired is gone: those with extensions take their
@@ -308,7 +383,12 @@ fn external_extensions(opt: &Path) -> Vec<Arc<str>> {
     names
 }
 
-fn spec(version: &FunctionVersion, folders: &Folders, id: String) -> Spec {
+/// AWS's share of the processors, microseconds of each period of the kernel's.
+fn cpu_quota_us(memory_mib: u32) -> u64 {
+    u64::from(memory_mib) * CPU_PERIOD_US / u64::from(MIB_PER_CPU)
+}
+
+fn spec(version: &FunctionVersion, folders: &Folders, id: String, processors: Processors) -> Spec {
     const MIB: u64 = 1 << 20;
     let bind =
         |source: &PathBuf, target: &str| Bind { source: source.clone(), target: target.to_owned() };
@@ -323,6 +403,11 @@ fn spec(version: &FunctionVersion, folders: &Folders, id: String) -> Spec {
         processes: limits::PROCESSES,
         open_files: limits::OPEN_FILES,
         cpu_weight: u64::from(weight.max(1)),
+        cpu_quota_us: match processors {
+            Processors::Weight => 0,
+            Processors::Quota => cpu_quota_us(version.memory_mib),
+        },
+        rootfs: None,
         listeners: variables::listeners(),
         // An address, as AWS does it: it resolves without an entry in /etc/hosts.
         hostname: "169.254.100.1".to_owned(),
@@ -364,4 +449,16 @@ fn extension_pipe() -> io::Result<(AsyncFd<Arc<File>>, OwnedFd)> {
 )]
 pub(crate) fn watch<T: AsFd + AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cpu_quota_us;
+
+    #[test]
+    fn aws_gives_one_processor_for_each_1769_mb() {
+        assert_eq!(cpu_quota_us(1_769), 100_000);
+        assert_eq!(cpu_quota_us(128), 7_235);
+        assert_eq!(cpu_quota_us(10_240), 578_857);
+    }
 }

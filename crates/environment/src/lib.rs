@@ -44,7 +44,7 @@ mod phase;
 mod variables;
 
 pub use environment::{Environment, OnAnswer, OnEnd};
-pub use launcher::{LaunchError, Launcher, LauncherConfig};
+pub use launcher::{LaunchError, Launcher, LauncherConfig, Processors};
 pub use output::{LOG_BURST_BYTES, LOG_RATE_BYTES_PER_S};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What this machine and this user allow: said, never silently missing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,10 @@ pub struct Capabilities {
     pub processes_limit: bool,
     /// Whether processor shares are weighed.
     pub cpu_weight: bool,
+    /// Whether processor time can be limited.
+    pub cpu_quota: bool,
+    /// Version of the kernel's Landlock interface that guests are held by; 0: none.
+    pub landlock: u32,
     /// How freezing is done.
     pub freeze: FreezeMode,
     /// What `/tmp` is made of.
@@ -34,6 +39,8 @@ pub struct Capabilities {
     /// Programs that Amazon Linux has and the root file system here lacks, each with the Debian
     /// package that brings it.
     pub missing_programs: Vec<(String, String)>,
+    /// The same of each of [`crate::Config::more_rootfs`].
+    pub more_missing_programs: BTreeMap<String, Vec<(String, String)>>,
     /// Everything that is lesser than it could be.
     pub notes: Vec<Note>,
 }

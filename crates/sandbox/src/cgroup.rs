@@ -20,6 +20,7 @@ pub(crate) use find::find;
 pub(crate) use remove::sweep;
 
 use crate::capabilities::FreezeMode;
+use crate::spec::CPU_PERIOD_US;
 
 /// How to get control groups.
 pub(crate) const REMEDY: &str =
@@ -75,6 +76,8 @@ pub(crate) struct Limits {
     pub(crate) memory_bytes: u64,
     pub(crate) processes: u64,
     pub(crate) cpu_weight: u64,
+    /// Of each [`CPU_PERIOD_US`].
+    pub(crate) cpu_quota_us: u64,
 }
 
 /// The group of one sandbox's guests; removed by [`Hierarchies::remove`].
@@ -128,6 +131,18 @@ impl Hierarchies {
 
     pub(crate) fn has_cpu(&self) -> bool {
         self.any(|u| matches!(u, Use::Cpu { .. } | Use::Unified { cpu: true, .. }))
+    }
+
+    /// Whether the kernel was built with quotas.
+    pub(crate) fn has_cpu_quota(&self) -> bool {
+        self.list.iter().any(|hierarchy| {
+            let file = match hierarchy.used {
+                Use::Cpu { .. } => "cpu.cfs_quota_us",
+                Use::Unified { cpu: true, .. } => "cpu.max",
+                _ => return false,
+            };
+            rustix::fs::statat(&hierarchy.dir, file, AtFlags::empty()).is_ok()
+        })
     }
 
     pub(crate) fn freeze_mode(&self) -> FreezeMode {
@@ -244,7 +259,7 @@ impl Group {
 
     /// Sets the limits.
     pub(crate) fn limit(&self, limits: Limits) -> io::Result<()> {
-        let Limits { memory_bytes, processes, cpu_weight } = limits;
+        let Limits { memory_bytes, processes, cpu_weight, cpu_quota_us } = limits;
         for (dir, used) in &self.limits {
             let put = |file: &str, value: u64| put(dir.as_fd(), file, &value.to_string());
             match *used {
@@ -253,9 +268,15 @@ impl Group {
                     optional(put("memory.memsw.limit_in_bytes", memory_bytes))?;
                 }
                 Use::Pids if processes > 0 => put("pids.max", processes)?,
-                Use::Cpu { alone } if cpu_weight > 0 => {
-                    let factor = if alone { ALONE } else { 1 };
-                    put("cpu.shares", shares(factor * cpu_weight))?;
+                Use::Cpu { alone } => {
+                    if cpu_weight > 0 {
+                        let factor = if alone { ALONE } else { 1 };
+                        put("cpu.shares", shares(factor * cpu_weight))?;
+                    }
+                    if cpu_quota_us > 0 {
+                        put("cpu.cfs_period_us", CPU_PERIOD_US)?;
+                        put("cpu.cfs_quota_us", cpu_quota_us)?;
+                    }
                 }
                 Use::Unified { memory, pids, cpu } => {
                     if memory && memory_bytes > 0 {
@@ -267,6 +288,10 @@ impl Group {
                     }
                     if cpu && cpu_weight > 0 {
                         put("cpu.weight", cpu_weight)?;
+                    }
+                    if cpu && cpu_quota_us > 0 {
+                        let quota = format!("{cpu_quota_us} {CPU_PERIOD_US}");
+                        self::put(dir.as_fd(), "cpu.max", &quota)?;
                     }
                 }
                 _ => {}
@@ -326,6 +351,7 @@ mod tests {
             "memory.swap.max",
             "pids.max",
             "cpu.weight",
+            "cpu.max",
             "memory.events",
             "cgroup.freeze",
         ];
@@ -346,11 +372,14 @@ mod tests {
             freezer: None,
             limits: vec![(dir, Use::Unified { memory: true, pids: true, cpu: true })],
         };
-        group.limit(Limits { memory_bytes: 134_217_728, processes: 7, cpu_weight: 55 }).unwrap();
+        let limits =
+            Limits { memory_bytes: 134_217_728, processes: 7, cpu_weight: 55, cpu_quota_us: 7_235 };
+        group.limit(limits).unwrap();
         let read = |file| fs::read_to_string(group_dir.join(file)).unwrap();
         assert_eq!(read("memory.max"), "134217728");
         assert_eq!(read("memory.swap.max"), "0");
         assert_eq!(read("pids.max"), "7");
         assert_eq!(read("cpu.weight"), "55");
+        assert_eq!(read("cpu.max"), "7235 100000");
     }
 }

@@ -146,7 +146,7 @@ impl Sandboxes {
     }
 
     fn try_create(&self, spec: Spec, done: Done) -> Result<(), (Done, Refused)> {
-        if let Err((field, reason)) = check::spec(&spec) {
+        if let Err((field, reason)) = check::spec(&self.shared.config, &spec) {
             return Err((done, Refused::Field(field, reason)));
         }
         let id = spec.id.clone();

@@ -43,6 +43,8 @@ pub(crate) struct Kit<'a> {
     pub(crate) tmp: Option<&'a OwnedFd>,
     /// The host's `/proc` is below and has to go.
     pub(crate) keep_proc: bool,
+    /// Version of the kernel's Landlock interface; 0: none.
+    pub(crate) landlock: u32,
     pub(crate) fault: Option<Fault>,
     pub(crate) timings: Vec<StepTiming>,
 }
@@ -73,7 +75,7 @@ pub(crate) fn run(kit: Kit<'_>) -> ! {
         let timings = std::mem::take(&mut kit.timings);
         let mut runner = Runner::new(timings, kit.fault, kit.reply, kit.spawner, Place::Init);
         match setup::run(&kit, &mut runner) {
-            Ok(signals) => watch::run(&kit, &signals),
+            Ok(inside) => watch::run(&kit, &inside),
             Err(error) => {
                 let failed = FromSpawner::Failed { ticket: kit.ticket, error };
                 let _ = wire::send(kit.reply.as_fd(), &failed, &[], true);

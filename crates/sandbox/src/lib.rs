@@ -16,6 +16,7 @@ mod cgroup;
 mod host;
 mod ids;
 mod init;
+mod landlock;
 mod mount;
 mod netlink;
 mod network;
@@ -33,7 +34,7 @@ mod wire;
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
 pub use host::{Sandbox, Sandboxes, SocketRequest, dispatch, is_root, probe, sweep};
 pub use spec::{
-    Bind, Command, Config, CreateError, Event, ExitStatus, Fault, Network, ProcessId, Rootfs, Spec,
-    StartError, User, Victim,
+    Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Network,
+    ProcessId, Rootfs, Spec, StartError, User, Victim,
 };
 pub use step::{Step, StepError, StepOutcome, StepReport, StepTiming};

@@ -9,6 +9,8 @@
 //! took 0.9 ms of every start. A search tree takes a tenth of that.
 
 mod compile;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod hunt;
 mod rules;
 
 use std::io;

@@ -8,7 +8,7 @@
 mod create;
 mod prepare;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -87,6 +87,8 @@ struct Spawner {
     /// Mount namespace that follows the host's: sources of views are looked up there.
     host_mounts: OwnedFd,
     own_mounts: OwnedFd,
+    /// The like with another root, by the names of the configuration.
+    more_roots: BTreeMap<String, OwnedFd>,
     own_network: OwnedFd,
     /// How sandboxes reach more than themselves, where they do; the router of `nat` is the network
     /// of this process.

@@ -1,5 +1,6 @@
 //! What a caller says, and what it is told.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
@@ -15,8 +16,11 @@ pub struct Config {
     pub owner: String,
     /// A folder for images and templates; made if missing, swept at start, private to this owner.
     pub work_dir: PathBuf,
-    /// The root file system of every sandbox.
+    /// The root file system of every sandbox that names no other.
     pub rootfs: Rootfs,
+    /// Other root file systems, each by the name that [`Spec::rootfs`] asks for it with. They are
+    /// put together at the start, and one that cannot be fails the start.
+    pub more_rootfs: BTreeMap<String, Rootfs>,
     /// How sandboxes reach the network.
     pub network: Network,
     /// Who the guest is inside.
@@ -40,6 +44,7 @@ impl Config {
             owner: owner.into(),
             work_dir: work_dir.into(),
             rootfs: Rootfs::Host,
+            more_rootfs: BTreeMap::new(),
             network: Network::None,
             user: User::default(),
             program: None,
@@ -111,6 +116,9 @@ pub enum Victim {
     Host,
 }
 
+/// The period of [`Spec::cpu_quota_us`], microseconds: the kernel's default.
+pub const CPU_PERIOD_US: u64 = 100_000;
+
 /// One sandbox.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Spec {
@@ -128,6 +136,11 @@ pub struct Spec {
     pub open_files: u64,
     /// Relative share of the processors, 1 to 10000 as cgroup v2 counts; 0 is the default of 100.
     pub cpu_weight: u64,
+    /// Processor time that the guests together may use in each [`CPU_PERIOD_US`], microseconds; at
+    /// least 1000, the kernel's own least; 0 is no limit.
+    pub cpu_quota_us: u64,
+    /// One of [`Config::more_rootfs`]; `None` is [`Config::rootfs`].
+    pub rootfs: Option<String>,
     /// Addresses to listen on inside; each is added to the inside's loopback interface. In the
     /// host's network they would be everybody's: there each has the port on a loopback address of
     /// its own, which the listener tells.

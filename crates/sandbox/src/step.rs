@@ -74,6 +74,8 @@ steps! {
     MountBinds = "mount-binds",
     /// /tmp is attached.
     MountTmp = "mount-tmp",
+    /// The rules of the second wall around files are made (Landlock).
+    Landlock = "landlock",
     /// The host name is set.
     Hostname = "hostname",
     /// Pid 1 enters a network namespace with its loopback interface and addresses.
@@ -92,6 +94,8 @@ steps! {
     GuestLimits = "guest-limits",
     /// The guest becomes its user, without any capability, and can gain none.
     GuestCredentials = "guest-credentials",
+    /// The guest is held by the Landlock rules.
+    GuestLandlock = "guest-landlock",
     /// The guest's system call filter is loaded.
     GuestSeccomp = "guest-seccomp",
     /// The guest's program is executed.

@@ -243,6 +243,77 @@ pub(crate) fn network_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
 /// The C library's headers are too old for it.
 const SO_NETNS_COOKIE: c_int = 71;
 
+/// `struct landlock_ruleset_attr` of `<linux/landlock.h>`, as its first version had it.
+#[repr(C)]
+struct LandlockRuleset {
+    handled_access_fs: u64,
+}
+
+/// `struct landlock_path_beneath_attr` of `<linux/landlock.h>`.
+#[repr(C, packed)]
+struct LandlockPathBeneath {
+    allowed_access: u64,
+    parent_fd: c_int,
+}
+
+const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+const LANDLOCK_RULE_PATH_BENEATH: c_int = 1;
+
+/// Version of the kernel's Landlock interface.
+pub(crate) fn landlock_version() -> io::Result<u32> {
+    let flag = LANDLOCK_CREATE_RULESET_VERSION;
+    // SAFETY: with this flag the kernel takes a null pointer and size 0.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, flag)
+    })
+    .map(|version| version as u32)
+}
+
+/// Rules that forbid these accesses to files, everywhere for now.
+pub(crate) fn landlock_ruleset(handled_access_fs: u64) -> io::Result<OwnedFd> {
+    let attributes = LandlockRuleset { handled_access_fs };
+    let size = size_of::<LandlockRuleset>();
+    // SAFETY: `attributes` lives through the call and has the size passed; the descriptor returned
+    // is new.
+    unsafe {
+        let fd = check(libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const attributes,
+            size,
+            0u32,
+        ))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Allows accesses at and below a place.
+pub(crate) fn landlock_allow(
+    rules: BorrowedFd<'_>,
+    place: BorrowedFd<'_>,
+    allowed_access: u64,
+) -> io::Result<()> {
+    let rule = LandlockPathBeneath { allowed_access, parent_fd: place.as_raw_fd() };
+    // SAFETY: `rule` has the kernel's layout for this kind of rule and lives through the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            rules.as_raw_fd(),
+            LANDLOCK_RULE_PATH_BENEATH,
+            &raw const rule,
+            0u32,
+        )
+    })
+    .map(drop)
+}
+
+/// Holds this thread, and all that it starts from now on, by these rules for good; it must not be
+/// able to gain privileges.
+pub(crate) fn landlock_restrict(rules: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0u32) })
+        .map(drop)
+}
+
 const LOOP_CONFIGURE: u64 = 0x4C0A;
 const LOOP_CTL_GET_FREE: u64 = 0x4C82;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;

@@ -82,6 +82,7 @@ struct Builder<'a> {
 /// `/proc` stays below, because the kernel lets a user namespace mount a new one only beside it.
 pub(crate) fn build(
     config: &Config,
+    rootfs: &Rootfs,
     ids: &Ids,
     root: &Path,
     id_map: Option<BorrowedFd<'_>>,
@@ -107,7 +108,7 @@ pub(crate) fn build(
     let mut builder = Builder { root: root.to_owned(), id_map, out };
     builder.folders()?;
     builder.devices()?;
-    let source = match &config.rootfs {
+    let source = match rootfs {
         Rootfs::Host => {
             builder.host()?;
             PathBuf::from("/")
@@ -117,7 +118,7 @@ pub(crate) fn build(
             dir.clone()
         }
     };
-    builder.etc(&source, config, resolv_conf)?;
+    builder.etc(&source, config, matches!(rootfs, Rootfs::Dir(_)), resolv_conf)?;
     if ids.root_owner() != 0 {
         at("own", root, own(root, ids.root_owner(), mounted.as_fd()))?;
     }
@@ -278,10 +279,15 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn etc(&self, source: &Path, config: &Config, resolv_conf: &str) -> Result<(), Failed> {
+    fn etc(
+        &self,
+        source: &Path,
+        config: &Config,
+        all: bool,
+        resolv_conf: &str,
+    ) -> Result<(), Failed> {
         let etc = source.join("etc");
         let to = self.path("etc");
-        let all = matches!(config.rootfs, Rootfs::Dir(_));
         for name in names(&etc).unwrap_or_default() {
             let wanted = all
                 || HOST_ETC.iter().any(|pattern| match pattern.strip_suffix('*') {

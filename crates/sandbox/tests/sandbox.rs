@@ -20,6 +20,8 @@ mod limits;
 mod nat;
 #[path = "sandbox/network.rs"]
 mod network;
+#[path = "sandbox/roots.rs"]
+mod roots;
 #[path = "sandbox/view.rs"]
 mod view;
 #[path = "sandbox/world.rs"]
@@ -40,6 +42,7 @@ fn main() {
         Some("doomed-nat") => return nat::doomed(),
         Some("on-stage") => return nat::on_stage(),
         Some("outside") => return nat::outside(),
+        Some("host-view") => return roots::host_view(),
         _ => {}
     }
     let arguments = Arguments::from_args();
@@ -50,6 +53,7 @@ fn main() {
         limits::TESTS,
         nat::TESTS,
         network::TESTS,
+        roots::TESTS,
         view::TESTS,
     ]
     .concat();

@@ -1,4 +1,6 @@
+pub use lambfold_environment::Processors;
 use lambfold_types::{AccountId, Region};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -18,6 +20,11 @@ pub struct Config {
     pub rootfs: lambfold_sandbox::Rootfs,
     /// What functions reach.
     pub network: lambfold_sandbox::Network,
+    /// Others, by name: those with the name of a runtime are for its functions, and the tag
+    /// `lambfold:rootfs` of a function names one for itself.
+    pub more_rootfs: BTreeMap<String, lambfold_sandbox::Rootfs>,
+    /// How processors are shared out.
+    pub processors: Processors,
     /// Refuse what AWS refuses today although it works here, such as the runtime `provided`.
     pub strict: bool,
     /// Execution environments that may exist at a time; `None`: the pool's own default.

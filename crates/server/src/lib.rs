@@ -8,5 +8,5 @@ mod factory;
 mod pressure;
 mod run;
 
-pub use config::{Config, DataDir};
+pub use config::{Config, DataDir, Processors};
 pub use run::{Error, run};

@@ -1,7 +1,7 @@
 use crate::factory::{Allocations, Factory};
 use crate::{Config, DataDir};
 use lambfold_control::Control;
-use lambfold_environment::{Launcher, LauncherConfig};
+use lambfold_environment::{Launcher, LauncherConfig, Processors};
 use lambfold_gateway::{Gateway, Metric};
 use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
@@ -65,6 +65,12 @@ pub enum Error {
     /// Sandboxes cannot be made here.
     #[error("execution environments cannot be isolated here; `lambfold doctor` tries every step")]
     Sandbox(#[from] lambfold_sandbox::StartError),
+    /// Quotas were asked for.
+    #[error(
+        "processors cannot be shared out as AWS does (--cpu aws): there is no cgroup controller cpu \
+         with quotas here; run as root or in a delegated group, or leave it at --cpu weight"
+    )]
+    CpuQuota,
     /// The control plane.
     #[error("could not load the functions")]
     Control(#[from] lambfold_control::OpenError),
@@ -132,6 +138,7 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     let mut sandbox = lambfold_sandbox::Config::new(store.id(), &work);
     sandbox.rootfs = config.rootfs.clone();
     sandbox.network = config.network;
+    sandbox.more_rootfs = config.more_rootfs.clone();
     // Where extensions say that they listen for telemetry.
     sandbox.hosts = ["sandbox.localdomain", "sandbox"]
         .map(|name| (std::net::Ipv4Addr::LOCALHOST, name.to_owned()))
@@ -143,6 +150,9 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
         tracing::warn!("{note}");
     }
     tracing::info!("{}", network_in_words(config.network, capabilities.network));
+    if config.processors == Processors::Quota && !sandboxes.capabilities().cpu_quota {
+        return Err(Error::CpuQuota);
+    }
     Ok(Arc::new(sandboxes))
 }
 
@@ -169,14 +179,23 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         .map_err(|source| Error::Trees { path: store.dir().to_owned(), source })?;
     let trees = Arc::new(trees);
     let logs = Logs::open(&store.dir().join("logs"), lambfold_logs::Options::default())?;
-    let options = lambfold_control::Options { strict: config.strict };
+    let options = lambfold_control::Options {
+        strict: config.strict,
+        rootfs: config.more_rootfs.keys().cloned().collect(),
+    };
     let control = Control::open(store.clone(), trees.clone(), clock.clone(), options).await?;
 
-    let root = match &config.rootfs {
+    let place = |rootfs: &Rootfs| match rootfs {
         Rootfs::Host => Path::new("/").to_owned(),
         Rootfs::Dir(path) => path.clone(),
     };
-    let launcher_config = LauncherConfig { clock: clock.clone(), root: Some(root) };
+    let more = config.more_rootfs.iter();
+    let launcher_config = LauncherConfig {
+        clock: clock.clone(),
+        root: Some(place(&config.rootfs)),
+        more_roots: more.map(|(name, rootfs)| (name.clone(), place(rootfs))).collect(),
+        processors: config.processors,
+    };
     let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
     let limits = PoolConfig::default();
     let limits = PoolConfig {

@@ -201,6 +201,10 @@ pub struct LoggingConfig {
     pub system_level: Option<String>,
 }
 
+/// The tag of a function that names its root file system: a name of the server's own settings, never
+/// a path. Ours, not AWS's, which treats it like any other tag.
+pub const ROOTFS_TAG: &str = "lambfold:rootfs";
+
 /// All that an execution environment needs to know of one immutable function version, or of
 /// one revision of `$LATEST`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,4 +238,6 @@ pub struct FunctionVersion {
     pub layers: Vec<LayerUse>,
     /// Logging.
     pub logging: LoggingConfig,
+    /// The root file system that its tag [`ROOTFS_TAG`] asks for; `None`: that of its runtime.
+    pub rootfs: Option<String>,
 }

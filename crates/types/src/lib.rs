@@ -12,7 +12,7 @@ mod name;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use function::{
     Architecture, Digest, FunctionVersion, InitializationType, LayerUse, LogFormat, LoggingConfig,
-    RuntimeId, Version,
+    ROOTFS_TAG, RuntimeId, Version,
 };
 pub use invocation::{Answer, Invocation, InvocationKind, PhaseEnd, RequestId};
 pub use name::{

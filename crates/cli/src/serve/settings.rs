@@ -1,7 +1,7 @@
 use crate::args::Serve;
 use crate::failure::Failure;
 use lambfold_sandbox::{Network, Rootfs};
-use lambfold_server::{Config, DataDir};
+use lambfold_server::{Config, DataDir, Processors};
 use lambfold_types::{AccountId, Region, limits};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -51,7 +51,11 @@ fn variable(key: &str) -> String {
 
 /// Values as they were written, each with its source; checked by [`Settings::resolve`].
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Settings(BTreeMap<&'static str, (String, Source)>);
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, (String, Source)>,
+    /// Root file systems by name: the table `[rootfs]` of a file.
+    roots: BTreeMap<String, (String, Source)>,
+}
 
 impl Settings {
     pub(crate) fn from_flags(args: &Serve) -> Self {
@@ -71,7 +75,8 @@ impl Settings {
             &args.insecure,
         ];
         let given = KEYS.into_iter().zip(values);
-        Self(given.filter_map(|(key, v)| Some((key, (v.clone()?, Source::Flag)))).collect())
+        let given = given.filter_map(|(key, v)| Some((key, (v.clone()?, Source::Flag))));
+        Self { values: given.collect(), ..Self::default() }
     }
 
     pub(crate) fn from_environment(
@@ -83,7 +88,7 @@ impl Settings {
                 values.insert(key, (value?, Source::Environment));
             }
         }
-        Ok(Self(values))
+        Ok(Self { values, ..Self::default() })
     }
 
     pub(crate) fn from_file(text: &str, source: Source) -> Result<Self, Failure> {
@@ -95,6 +100,7 @@ impl Settings {
             Failure::usage(format!("settings file {place} is not TOML")).cause(&error)
         })?;
         let mut values = BTreeMap::new();
+        let mut roots = BTreeMap::new();
         for (name, value) in table {
             let key = KEYS.into_iter().find(|key| *key == name).ok_or_else(|| {
                 Failure::usage(format!("settings file {place} has the unknown key {name:?}"))
@@ -104,6 +110,21 @@ impl Settings {
                 toml::Value::String(text) => text,
                 toml::Value::Boolean(flag) => flag.to_string(),
                 toml::Value::Integer(number) if key == "max-environments" => number.to_string(),
+                toml::Value::Table(table) if key == "rootfs" => {
+                    for (name, value) in table {
+                        let toml::Value::String(text) = value else {
+                            return Err(Failure::usage(format!(
+                                "{name} under {} must be text: host, or a folder",
+                                source.name(key)
+                            )));
+                        };
+                        match name.as_str() {
+                            "default" => drop(values.insert(key, (text, source.clone()))),
+                            _ => drop(roots.insert(name, (text, source.clone()))),
+                        }
+                    }
+                    continue;
+                }
                 other => {
                     let kind = other.type_str();
                     return Err(Failure::usage(format!(
@@ -114,7 +135,7 @@ impl Settings {
             };
             values.insert(key, (value, source.clone()));
         }
-        Ok(Self(values))
+        Ok(Self { values, roots })
     }
 
     /// These, and from `weaker` what is not among them.
@@ -122,22 +143,25 @@ impl Settings {
         weaker.check_data()?;
         self.check_data()?;
         // Where to keep data is one decision in two settings: the stronger source makes it.
-        if self.0.contains_key("data-dir") || self.0.contains_key("ephemeral") {
-            weaker.0.remove("data-dir");
-            weaker.0.remove("ephemeral");
+        if self.values.contains_key("data-dir") || self.values.contains_key("ephemeral") {
+            weaker.values.remove("data-dir");
+            weaker.values.remove("ephemeral");
         }
-        for (key, value) in weaker.0 {
-            self.0.entry(key).or_insert(value);
+        for (key, value) in weaker.values {
+            self.values.entry(key).or_insert(value);
+        }
+        for (name, value) in weaker.roots {
+            self.roots.entry(name).or_insert(value);
         }
         Ok(self)
     }
 
     /// One source cannot ask for a folder and for none.
     fn check_data(&self) -> Result<(), Failure> {
-        let (Some((_, dir)), true) = (self.0.get("data-dir"), self.flag("ephemeral")?) else {
+        let (Some((_, dir)), true) = (self.values.get("data-dir"), self.flag("ephemeral")?) else {
             return Ok(());
         };
-        let (_, ephemeral) = &self.0["ephemeral"];
+        let (_, ephemeral) = &self.values["ephemeral"];
         let (dir, ephemeral) = (dir.name("data-dir"), ephemeral.name("ephemeral"));
         Err(Failure::usage(format!("{dir} and {ephemeral} exclude each other")))
     }
@@ -148,7 +172,6 @@ impl Settings {
         variable: &impl Fn(&str) -> Option<OsString>,
     ) -> Result<Config, Failure> {
         self.only("isolation", "namespace", &["process"])?;
-        self.only("cpu", "weight", &["aws"])?;
         let listen = self.parse("listen", "127.0.0.1:9000", |text| {
             text.parse::<SocketAddr>().map_err(|_| "it must look like 127.0.0.1:9000")
         })?;
@@ -174,16 +197,32 @@ impl Settings {
             ))
             .hint("choose nat, or accept the risk with --insecure"));
         }
-        let data = match (self.flag("ephemeral")?, self.0.get("data-dir")) {
+        let data = match (self.flag("ephemeral")?, self.values.get("data-dir")) {
             (true, _) => DataDir::Ephemeral,
             (false, Some((dir, _))) => DataDir::Persistent(PathBuf::from(dir)),
             (false, None) => DataDir::Persistent(default_data_dir(variable)?),
         };
-        let rootfs = self.parse("rootfs", "host", |text| match text {
-            "host" => Ok(Rootfs::Host),
-            dir if Path::new(dir).is_dir() => Ok(Rootfs::Dir(PathBuf::from(dir))),
-            _ => Err("it is neither host nor a folder"),
+        let rootfs = self.parse("rootfs", "host", rootfs_of)?;
+        let processors = self.parse("cpu", "weight", |text| match text {
+            "weight" => Ok(Processors::Weight),
+            "aws" => Ok(Processors::Quota),
+            _ => Err("it must be weight or aws"),
         })?;
+        let mut more_rootfs = BTreeMap::new();
+        for (name, (text, source)) in &self.roots {
+            let right = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+            let place = || format!("{name} under {}", source.name("rootfs"));
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(right) {
+                return Err(Failure::usage(format!(
+                    "{}: names have 1 to 64 letters, digits, dots, dashes and underscores",
+                    place()
+                )));
+            }
+            let root = rootfs_of(text).map_err(|why| {
+                Failure::usage(format!("{} has the wrong value {text:?}: {why}", place()))
+            })?;
+            more_rootfs.insert(name.clone(), root);
+        }
         Ok(Config {
             listen,
             data,
@@ -191,6 +230,8 @@ impl Settings {
             account: self.parse("account-id", "000000000000", AccountId::parse)?,
             rootfs,
             network: network.unwrap_or(Network::NatIfPossible),
+            more_rootfs,
+            processors,
             max_environments: self.optional("max-environments", |text| match text.parse() {
                 Ok(0) | Err(_) => Err("it must be a whole number from 1"),
                 Ok(number) => Ok(number),
@@ -207,7 +248,7 @@ impl Settings {
         default: &str,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Result<T, Failure> {
-        let text = self.0.get(key).map_or(default, |(text, _)| text.as_str());
+        let text = self.values.get(key).map_or(default, |(text, _)| text.as_str());
         parse(text).map_err(|why| {
             Failure::usage(format!("{} has the wrong value {text:?}: {why}", self.name(key)))
         })
@@ -218,7 +259,7 @@ impl Settings {
         key: &str,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Result<Option<T>, Failure> {
-        if !self.0.contains_key(key) {
+        if !self.values.contains_key(key) {
             return Ok(None);
         }
         self.parse(key, "", parse).map(Some)
@@ -234,7 +275,7 @@ impl Settings {
 
     /// A choice of which one value is built.
     fn only(&self, key: &str, built: &str, planned: &[&str]) -> Result<(), Failure> {
-        match self.0.get(key).map(|(text, _)| text.as_str()) {
+        match self.values.get(key).map(|(text, _)| text.as_str()) {
             None => Ok(()),
             Some(text) if text == built => Ok(()),
             Some(text) if planned.contains(&text) => {
@@ -249,7 +290,17 @@ impl Settings {
     }
 
     fn name(&self, key: &str) -> String {
-        self.0.get(key).map_or_else(|| format!("--{key}"), |(_, source)| source.name(key))
+        self.values.get(key).map_or_else(|| format!("--{key}"), |(_, source)| source.name(key))
+    }
+}
+
+fn rootfs_of(text: &str) -> Result<Rootfs, &'static str> {
+    match text {
+        "host" => Ok(Rootfs::Host),
+        dir if Path::new(dir).is_dir() => std::path::absolute(dir)
+            .map(Rootfs::Dir)
+            .map_err(|_| "the folder that this runs in is gone"),
+        _ => Err("it is neither host nor a folder"),
     }
 }
 

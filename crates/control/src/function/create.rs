@@ -85,7 +85,7 @@ impl Control {
             ));
         };
         let tags = request.tags.unwrap_or_default();
-        check_tags(&tags)?;
+        check_tags(&self.0.options, &tags)?;
         let mut record = VersionRecord {
             runtime: settings::runtime(&self.0.options, runtime)?,
             role: String::new(),
@@ -161,7 +161,8 @@ impl Control {
         let answer = view.answer(&function.latest);
         let mut entry = Function::new(scope, &name, function, stored);
         if let Some(version) = version {
-            let version = Published::new(scope, &name, published, version, stored);
+            let tags = &entry.record.tags;
+            let version = Published::new(scope, &name, published, version, tags, stored);
             entry.published.insert(published, Arc::new(version));
         }
         self.change(scope, |region| {

@@ -97,7 +97,8 @@ impl Control {
         let answer = view(scope, name, number, &published.version);
         let mut entry = was.with(scope, name, record, stored);
         if new {
-            let published = Published::new(scope, name, number, published, stored);
+            let tags = &entry.record.tags;
+            let published = Published::new(scope, name, number, published, tags, stored);
             entry.published.insert(number, Arc::new(published));
         }
         self.change(scope, |region| {

@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn runtimes() {
         let kind = Options::default();
-        let strict = Options { strict: true };
+        let strict = Options { strict: true, ..Options::default() };
         for text in ["provided.al2023", "provided.al2"] {
             assert_eq!(runtime(&kind, text).unwrap().as_str(), text);
             assert_eq!(runtime(&strict, text).unwrap().as_str(), text);

@@ -356,7 +356,7 @@ async fn mandatory_parts_are_named() {
 async fn strict_servers_refuse_the_retired_runtime() {
     let kind = World::new().await;
     kind.create_with("f", json!({"Runtime": "provided"})).await.unwrap();
-    let strict = World::with(Options { strict: true }).await;
+    let strict = World::with(Options { strict: true, ..Options::default() }).await;
     strict.create("f").await;
     for error in [
         strict.create_with("g", json!({"Runtime": "provided"})).await.unwrap_err(),

@@ -1,9 +1,11 @@
 //! Tags.
 
 use crate::fixture::{World, code, scope};
-use lambfold_control::{ControlError, ErrorKind};
+use lambfold_control::{ControlError, ErrorKind, Options};
+use lambfold_types::{FunctionName, Qualifier, Version};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 const ARN: &str = "arn:aws:lambda:eu-central-1:123456789012:function:f";
 
@@ -81,4 +83,65 @@ async fn number_of_tags_on_both_sides_of_fifty() {
     tag(&world, ARN, many(49..50)).await.unwrap();
     assert_eq!(tag(&world, ARN, many(50..51)).await.unwrap_err().to_string(), text);
     assert_eq!(list(&world, ARN).unwrap().len(), 50);
+}
+
+#[tokio::test]
+async fn a_tag_names_a_root_file_system() {
+    let roots = ["al2023", "debian"].map(str::to_owned).into();
+    let world = World::with(Options { rootfs: roots, ..Options::default() }).await;
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let seen = gone.clone();
+    world.control.on_gone(move |version| {
+        seen.lock().unwrap().push((version.version, version.rootfs.clone()));
+    });
+    world.create_with("f", json!({"Publish": true})).await.unwrap();
+    let name = FunctionName::parse("f").unwrap();
+    let resolve = |world: &World, version| {
+        world.control.resolve(&scope(), &name, Some(&Qualifier::Version(version))).unwrap()
+    };
+    let versions = [Version::Latest, Version::Published(1)];
+    let before = versions.map(|version| resolve(&world, version));
+    assert!(before.iter().all(|version| version.rootfs.is_none()));
+    let answer = world.get("f", None).unwrap();
+
+    tag(&world, ARN, json!({"lambfold:rootfs": "debian"})).await.unwrap();
+    for (version, before) in versions.into_iter().zip(&before) {
+        let after = resolve(&world, version);
+        assert_eq!(after.rootfs.as_deref(), Some("debian"));
+        assert_ne!(after.revision, before.revision, "environments of before are others");
+    }
+    assert_eq!(world.get("f", None).unwrap(), answer, "tags are no revision");
+    assert_eq!(*gone.lock().unwrap(), versions.map(|version| (version, None)));
+    gone.lock().unwrap().clear();
+    tag(&world, ARN, json!({"other": "x"})).await.unwrap();
+    assert_eq!(*gone.lock().unwrap(), [], "what else is tagged changes nothing");
+
+    let refused = [
+        tag(&world, ARN, json!({"lambfold:rootfs": "/etc"})).await.unwrap_err(),
+        world.create_with("g", json!({"Tags": {"lambfold:rootfs": "x"}})).await.unwrap_err(),
+    ];
+    for (error, value) in refused.into_iter().zip(["/etc", "x"]) {
+        assert_eq!(error.kind(), ErrorKind::InvalidParameterValue);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "The tag lambfold:rootfs names no root file system of this server: {value}. \
+                 This server has: al2023, debian."
+            )
+        );
+    }
+    // What is stored stays, and its versions too, on a server that has no others.
+    let world = world.restart().await;
+    for version in versions {
+        assert_eq!(resolve(&world, version).rootfs.as_deref(), Some("debian"));
+    }
+    untag(&world, ARN, json!(["lambfold:rootfs"])).await.unwrap();
+    for version in versions {
+        assert_eq!(resolve(&world, version).rootfs, None);
+    }
+    let error = tag(&world, ARN, json!({"lambfold:rootfs": "debian"})).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("This server has no others than its default one."),
+        "{error}"
+    );
 }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use crate::environment::Environment;
 use crate::isolation::{Cell, Dialing, Isolation, Made, OnMade};
-use crate::launcher::{LaunchError, Launcher, LauncherConfig};
+use crate::launcher::{LaunchError, Launcher, LauncherConfig, Missing};
 use crate::output::Sink;
 use lambfold_package::{Limits, Options, Trees};
 use lambfold_sandbox::{Command, Event, ExitStatus, ProcessId, Spec, Step};
@@ -52,6 +52,7 @@ pub(crate) fn version() -> FunctionVersion {
             application_level: None,
             system_level: None,
         },
+        rootfs: None,
     }
 }
 
@@ -483,8 +484,14 @@ impl Lab {
             isolation,
             trees,
             Box::new(move |_, _| Box::new(TestSink(Arc::clone(&sink_world)))),
-            Arc::new([("jq".to_owned(), "jq".to_owned())]),
-            LauncherConfig { clock: Arc::new(TestClock(Instant::now())), root: None },
+            Missing {
+                default: Arc::new([("jq".to_owned(), "jq".to_owned())]),
+                more: BTreeMap::new(),
+            },
+            LauncherConfig {
+                clock: Arc::new(TestClock(Instant::now())),
+                ..LauncherConfig::default()
+            },
         );
         let (hold, held) = std::sync::mpsc::channel();
         tokio::task::spawn_blocking(move || held.recv());

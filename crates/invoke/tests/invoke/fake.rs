@@ -66,6 +66,7 @@ impl Functions for Names {
                 application_level: None,
                 system_level: None,
             },
+            rootfs: None,
         };
         let invoked_arn = match qualifier {
             Some(qualifier) => format!("{arn}:{qualifier}"),

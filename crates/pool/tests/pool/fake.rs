@@ -104,6 +104,7 @@ pub(crate) fn version(function: usize) -> Arc<FunctionVersion> {
             application_level: None,
             system_level: None,
         },
+        rootfs: None,
     })
 }
 

@@ -8,6 +8,8 @@ const NAME_MAX_BYTES: usize = 64;
 /// `HOST_NAME_MAX` of Linux.
 const HOSTNAME_MAX_BYTES: usize = 64;
 const LISTENERS_MAX: usize = 16;
+/// `min_cfs_quota_period` of the kernel.
+const CPU_QUOTA_MIN_US: u64 = 1000;
 
 /// `LAMBFOLD_SANDBOX_FAULT=<init|spawner|host>:<step>` sets the fault of builds that have them.
 pub(super) fn fault_of_environment(config: &mut Config) -> Result<(), StartError> {
@@ -62,6 +64,17 @@ pub(super) fn config(config: &Config) -> Result<(), StartError> {
     {
         return invalid("rootfs", format!("{} is no directory (absolute path)", dir.display()));
     }
+    for (key, rootfs) in &config.more_rootfs {
+        if let Err(reason) = name(key) {
+            return invalid("more_rootfs", reason);
+        }
+        if let Rootfs::Dir(dir) = rootfs
+            && (!dir.is_absolute() || !dir.is_dir())
+        {
+            let reason = format!("{key}: {} is no directory (absolute path)", dir.display());
+            return invalid("more_rootfs", reason);
+        }
+    }
     if config.user.uid == 0 || config.user.gid == 0 {
         return invalid("user", "must not have id 0".to_owned());
     }
@@ -76,7 +89,7 @@ pub(super) fn config(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-pub(super) fn spec(spec: &Spec) -> Result<(), (&'static str, String)> {
+pub(super) fn spec(config: &Config, spec: &Spec) -> Result<(), (&'static str, String)> {
     name(&spec.id).map_err(|reason| ("id", reason))?;
     for (n, bind) in spec.binds.iter().enumerate() {
         if !bind.source.is_absolute() {
@@ -94,6 +107,19 @@ pub(super) fn spec(spec: &Spec) -> Result<(), (&'static str, String)> {
     }
     if spec.cpu_weight > 10_000 {
         return Err(("cpu_weight", format!("must be at most 10000, is {}", spec.cpu_weight)));
+    }
+    if (1..CPU_QUOTA_MIN_US).contains(&spec.cpu_quota_us) {
+        return Err((
+            "cpu_quota_us",
+            format!("must be 0 or at least {CPU_QUOTA_MIN_US}, is {}", spec.cpu_quota_us),
+        ));
+    }
+    if let Some(rootfs) = &spec.rootfs
+        && !config.more_rootfs.contains_key(rootfs)
+    {
+        let known: Vec<_> = config.more_rootfs.keys().map(String::as_str).collect();
+        let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+        return Err(("rootfs", format!("{rootfs:?} is not among those configured: {known}")));
     }
     if spec.listeners.len() > LISTENERS_MAX {
         return Err((

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::Kit;
+use super::setup::Inside;
 use crate::capabilities::IdMode;
 use crate::cgroup::Use;
 use crate::spec::{Command, Event, ProcessId, Victim};
@@ -27,6 +28,7 @@ const REPORT_BYTES: usize = 8;
 /// Starts it; `Err` is the event to report.
 pub(super) fn start(
     kit: &Kit<'_>,
+    inside: &Inside,
     process: ProcessId,
     command: &Command,
     output: &OwnedFd,
@@ -50,7 +52,7 @@ pub(super) fn start(
     match sys::clone_process(0, into) {
         Ok(Cloned::Child) => {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_guest(kit, &image, cwd, output, &write)
+                become_guest(kit, inside, &image, cwd, output, &write)
             }));
             let (step, error) = match outcome {
                 Ok(Err(failed)) => failed,
@@ -117,6 +119,7 @@ type Failed = (Step, io::Error);
 
 fn become_guest(
     kit: &Kit<'_>,
+    inside: &Inside,
     image: &Image,
     cwd: &str,
     output: &OwnedFd,
@@ -132,8 +135,9 @@ fn become_guest(
     step(Step::GuestCgroup, &|| {
         rustix::process::setsid()?;
         for (tasks, used) in &kit.group.enter {
-            // Without a weight of its own it shares with everybody else.
-            if !matches!(used, Use::Cpu { .. }) || kit.spec.cpu_weight > 0 {
+            // Without a weight or quota of its own it shares with everybody else.
+            let cpu = kit.spec.cpu_weight > 0 || kit.spec.cpu_quota_us > 0;
+            if cpu || !matches!(used, Use::Cpu { .. }) {
                 rustix::io::write(tasks, b"0")?;
             }
         }
@@ -142,6 +146,13 @@ fn become_guest(
     })?;
     step(Step::GuestLimits, &|| limits(kit))?;
     step(Step::GuestCredentials, &|| credentials(kit))?;
+    step(Step::GuestLandlock, &|| match &inside.rules {
+        None => Ok(()),
+        Some(rules) => {
+            rustix::thread::set_no_new_privs(true)?;
+            sys::landlock_restrict(rules.as_fd())
+        }
+    })?;
     step(Step::GuestSeccomp, &|| {
         sys::duplicate_to(kit.null.as_fd(), 0)?;
         sys::duplicate_to(output.as_fd(), 1)?;

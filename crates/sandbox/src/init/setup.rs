@@ -11,20 +11,33 @@ use rustix::process::{DumpableBehavior, Signal};
 
 use super::Kit;
 use crate::capabilities::IdMode;
+use crate::landlock;
 use crate::mount;
 use crate::network;
 use crate::step::{Runner, Step, StepError};
 use crate::sys;
 use crate::wire::{self, FromSpawner, StatFiles};
 
-/// Does every step; returns what SIGCHLD is read from.
-pub(super) fn run(kit: &Kit<'_>, runner: &mut Runner<'_>) -> Result<OwnedFd, StepError> {
+/// What pid 1 has of its own when everything is set up.
+pub(super) struct Inside {
+    /// SIGCHLD is read from it.
+    pub(super) signals: OwnedFd,
+    /// Landlock rules for guests, where the kernel has them.
+    pub(super) rules: Option<OwnedFd>,
+}
+
+/// Does every step.
+pub(super) fn run(kit: &Kit<'_>, runner: &mut Runner<'_>) -> Result<Inside, StepError> {
     let signals = runner.run(Step::Detach, "leave the spawner's process", || detach(kit))?;
     runner.run(Step::MountProc, "mount /proc", || mount_proc(kit))?;
     runner.run(Step::MountBinds, "attach views", || {
         kit.binds.iter().try_for_each(|(fd, target)| mount::attach(fd, Path::new(target)))
     })?;
     runner.run(Step::MountTmp, "attach /tmp", || mount_tmp(kit))?;
+    let rules = runner.run(Step::Landlock, "make Landlock rules", || match kit.landlock {
+        0 => Ok(None),
+        version => landlock::rules(version).map(Some),
+    })?;
     runner.run(Step::Hostname, "set the host name", || {
         let name = kit.spec.hostname.as_bytes();
         if name.is_empty() { Ok(()) } else { Ok(rustix::system::sethostname(name)?) }
@@ -42,7 +55,7 @@ pub(super) fn run(kit: &Kit<'_>, runner: &mut Runner<'_>) -> Result<OwnedFd, Ste
     runner.run(Step::Ready, "report to the host", || Ok(()))?;
     ready(kit, runner, &listeners)
         .map_err(|e| StepError::new(Step::Ready, "report to the host", &e))?;
-    Ok(signals)
+    Ok(Inside { signals, rules })
 }
 
 fn detach(kit: &Kit<'_>) -> io::Result<OwnedFd> {

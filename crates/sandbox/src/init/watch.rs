@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
+use super::setup::Inside;
 use super::{Kit, guest};
 use crate::spec::{Event, ExitStatus, ProcessId};
 use crate::sys;
@@ -14,18 +15,20 @@ use crate::wire::{self, Received, Receiver, ToInit};
 
 struct Watch<'a> {
     kit: &'a Kit<'a>,
+    inside: &'a Inside,
     running: HashMap<Pid, ProcessId>,
 }
 
 /// Serves the host until it hangs up; the exit code of pid 1. When pid 1 ends, the kernel kills
 /// everything in its pid namespace.
-pub(super) fn run(kit: &Kit<'_>, signals: &OwnedFd) -> i32 {
+pub(super) fn run(kit: &Kit<'_>, inside: &Inside) -> i32 {
     // Guests must not inherit what only the setup needed, and the host must see our end close.
     let group = kit.group;
-    let keep: Vec<_> = [kit.control, kit.output, kit.spawner, kit.null, signals]
+    let keep: Vec<_> = [kit.control, kit.output, kit.spawner, kit.null, &inside.signals]
         .into_iter()
         .chain(group.enter.iter().map(|(fd, _)| fd))
         .chain(&group.clone_into)
+        .chain(&inside.rules)
         // A fault point in a guest's steps speaks through it.
         .chain(kit.fault.map(|_| kit.reply))
         .map(|fd| fd.as_raw_fd())
@@ -34,15 +37,16 @@ pub(super) fn run(kit: &Kit<'_>, signals: &OwnedFd) -> i32 {
     if sys::close_all_but(&keep).is_err() {
         return 1;
     }
-    let mut watch = Watch { kit, running: HashMap::new() };
-    match watch.serve(signals) {
+    let mut watch = Watch { kit, inside, running: HashMap::new() };
+    match watch.serve() {
         Ok(()) => 0,
         Err(_) => 1,
     }
 }
 
 impl Watch<'_> {
-    fn serve(&mut self, signals: &OwnedFd) -> io::Result<()> {
+    fn serve(&mut self) -> io::Result<()> {
+        let signals = &self.inside.signals;
         let mut receiver = Receiver::new();
         loop {
             let mut polls = [
@@ -83,7 +87,7 @@ impl Watch<'_> {
         match message {
             ToInit::Spawn { process, command } => {
                 let output = fds.first().unwrap_or(self.kit.output);
-                match guest::start(self.kit, process, &command, output) {
+                match guest::start(self.kit, self.inside, process, &command, output) {
                     Ok(pid) => {
                         self.running.insert(pid, process);
                         self.say(&Event::Started(process))

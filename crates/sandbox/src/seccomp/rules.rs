@@ -15,7 +15,7 @@ const NEW_NAMESPACES: u32 = (CLONE_NEWNS
     | CLONE_NEWNET) as u32;
 
 /// The C library does not name it on every architecture; its number is the same on all.
-const FCHMODAT2: i64 = 452;
+pub(super) const FCHMODAT2: i64 = 452;
 
 /// Not in the C library's headers.
 const TIOCLINUX: u32 = 0x541C;
@@ -41,8 +41,6 @@ pub(super) const ALLOW: &[Rule] = &[
             SYS_lseek,
             SYS_sendfile,
             SYS_splice,
-            SYS_tee,
-            SYS_vmsplice,
             SYS_copy_file_range,
             SYS_readahead,
             SYS_fadvise64,
@@ -109,7 +107,6 @@ pub(super) const ALLOW: &[Rule] = &[
             SYS_inotify_init1,
             SYS_inotify_add_watch,
             SYS_inotify_rm_watch,
-            SYS_name_to_handle_at,
         ],
     },
     #[cfg(target_arch = "x86_64")]
@@ -213,9 +210,7 @@ pub(super) const ALLOW: &[Rule] = &[
         when: When::Always,
         calls: &[
             SYS_futex,
-            SYS_futex_waitv,
             SYS_set_robust_list,
-            SYS_get_robust_list,
             SYS_set_tid_address,
             SYS_rseq,
             SYS_gettid,
@@ -259,8 +254,6 @@ pub(super) const ALLOW: &[Rule] = &[
             SYS_setresuid,
             SYS_setresgid,
             SYS_setgroups,
-            SYS_setfsuid,
-            SYS_setfsgid,
             SYS_capget,
             SYS_capset,
         ],

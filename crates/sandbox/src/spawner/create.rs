@@ -204,13 +204,27 @@ impl Spawner {
                 memory_bytes,
                 processes: spec.processes,
                 cpu_weight: spec.cpu_weight,
+                cpu_quota_us: spec.cpu_quota_us,
             })
         })?;
         let binds = runner
             .run(Step::BindViews, "make views of the bound folders", || self.views(&spec.binds))?;
         runner.point(Step::Clone);
         let clone_start = Instant::now();
-        match sys::clone_process(NAMESPACES, None) {
+        // The clone's mounts are a copy of those that are around the spawner at this moment.
+        let other_root = spec.rootfs.as_ref().and_then(|name| self.more_roots.get(name));
+        let enter = |mounts: &OwnedFd| {
+            sys::setns(mounts.as_fd(), libc::CLONE_NEWNS)
+                .map_err(|e| StepError::new(Step::Clone, "enter the mounts of a root", &e))
+        };
+        if let Some(mounts) = other_root {
+            enter(mounts)?;
+        }
+        let cloned = sys::clone_process(NAMESPACES, None);
+        if other_root.is_some() && !matches!(cloned, Ok(Cloned::Child)) {
+            enter(&self.own_mounts)?;
+        }
+        match cloned {
             Err(e) => Err(StepError::new(Step::Clone, "clone into new namespaces", &e)),
             Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
             Ok(Cloned::Child) => {
@@ -233,6 +247,7 @@ impl Spawner {
                     binds: &binds,
                     tmp,
                     keep_proc: self.ids.mode != IdMode::Own,
+                    landlock: self.capabilities.landlock,
                     fault,
                     timings,
                 })

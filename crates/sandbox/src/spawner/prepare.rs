@@ -1,5 +1,6 @@
 //! What is done once, before the first sandbox.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +15,7 @@ use super::{Parts, Spawner};
 use crate::capabilities::{Capabilities, FreezeMode, IdMode, Note, TmpMode};
 use crate::cgroup::{self, Hierarchies};
 use crate::ids::{self, Ids};
+use crate::landlock;
 use crate::network::{self, Nat, Shared, Way};
 use crate::seccomp::Filter;
 use crate::spec::{Config, Network, Rootfs};
@@ -45,10 +47,15 @@ pub(super) fn prepare(
     let signals = step(Step::WorkFolder, "watch children", sys::signal_fd(&[libc::SIGCHLD]))?;
     raise_open_files();
     let host = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get() as u32);
-    let missing_programs = crate::programs::missing(match &config.rootfs {
-        Rootfs::Host => Path::new("/"),
-        Rootfs::Dir(dir) => dir,
-    });
+    let missing = |rootfs: &Rootfs| {
+        crate::programs::missing(match rootfs {
+            Rootfs::Host => Path::new("/"),
+            Rootfs::Dir(dir) => dir,
+        })
+    };
+    let missing_programs = missing(&config.rootfs);
+    let more = config.more_rootfs.iter();
+    let more_missing_programs = more.map(|(name, root)| (name.clone(), missing(root))).collect();
     step(Step::WorkFolder, "make the work folder", fs::create_dir_all(&config.work_dir))?;
 
     let lock = crate::host::sweep::lock(&config.work_dir, LOCK_PATIENCE);
@@ -88,20 +95,47 @@ pub(super) fn prepare(
     };
     let host_mounts = mount_namespace(MountPropagationFlags::DOWNSTREAM)?;
     let maker = image_maker(mode, &config, &ids, &mut notes)?;
-    let own_mounts = mount_namespace(MountPropagationFlags::PRIVATE)?;
-    let root = config.work_dir.join("root");
     let id_map = file_map.as_ref().map(AsFd::as_fd);
     let resolv_conf = match &way {
         Some(Way::Nat(nat)) => nat.resolver.text.clone(),
         Some(Way::Shared(_)) | None => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
     };
-    let template = named(
-        Step::RootTemplate,
-        template::build(&config, &ids, &root, id_map, mode != IdMode::Own, &resolv_conf),
-    )?;
-    named(Step::PivotRoot, template::pivot(&root))?;
-    notes.extend(template.notes);
+    let enter_root = |rootfs: &Rootfs, notes: &mut Vec<Note>| {
+        let mounts = mount_namespace(MountPropagationFlags::PRIVATE)?;
+        let place = config.work_dir.join("root");
+        let template = named(
+            Step::RootTemplate,
+            template::build(
+                &config,
+                rootfs,
+                &ids,
+                &place,
+                id_map,
+                mode != IdMode::Own,
+                &resolv_conf,
+            ),
+        )?;
+        named(Step::PivotRoot, template::pivot(&place))?;
+        notes.extend(template.notes.iter().cloned());
+        Ok((mounts, template))
+    };
+    let mut more_roots = BTreeMap::new();
+    for (name, rootfs) in &config.more_rootfs {
+        let (mounts, _) = enter_root(rootfs, &mut notes)?;
+        more_roots.insert(name.clone(), mounts);
+        let back = sys::setns(host_mounts.as_fd(), libc::CLONE_NEWNS);
+        step(Step::MountNamespace, "return to the host's mounts", back)?;
+    }
+    let (own_mounts, template) = enter_root(&config.rootfs, &mut notes)?;
     let filter = Filter::compile();
+    let landlock = landlock::version().unwrap_or_else(|reason| {
+        notes.push(Note::new(
+            Step::Landlock,
+            format!("there is no second wall around files: no Landlock, {reason}"),
+            "use Linux 5.19 or newer, with landlock in its list of security modules (lsm=)",
+        ));
+        0
+    });
 
     let tmp = if maker.is_some() { TmpMode::Image } else { TmpMode::Tmpfs };
     let capabilities = Capabilities {
@@ -110,6 +144,8 @@ pub(super) fn prepare(
         memory_accounting: groups.has_memory(),
         processes_limit: groups.has_pids(),
         cpu_weight: groups.has_cpu(),
+        cpu_quota: groups.has_cpu_quota(),
+        landlock,
         freeze: groups.freeze_mode(),
         tmp,
         network: match &way {
@@ -120,6 +156,7 @@ pub(super) fn prepare(
         shell: template.shell,
         host_files_seen_as_root: template.seen_as_root,
         missing_programs,
+        more_missing_programs,
         notes,
     };
     let mut spawner = Spawner {
@@ -131,6 +168,7 @@ pub(super) fn prepare(
         proc,
         host_mounts,
         own_mounts,
+        more_roots,
         own_network,
         way,
         addresses: Vec::new(),

@@ -1,6 +1,6 @@
 //! Guests that want out. Each probe has a control run in which it gets through.
 
-use lambfold_sandbox::{ExitStatus, IdMode, Spec, is_root};
+use lambfold_sandbox::{Command, Event, ExitStatus, IdMode, Spec, is_root};
 
 use crate::Test;
 use crate::world::{Inside, World, bash, bind, outside, outside_as_root, perl, spec, wrapped};
@@ -19,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ("hostile::kernel_settings_cannot_be_written", kernel_settings_cannot_be_written),
     ("hostile::raw_sockets_are_refused", raw_sockets_are_refused),
     ("hostile::links_in_code_lead_nowhere", links_in_code_lead_nowhere),
+    ("hostile::links_in_tmp_lead_nowhere", links_in_tmp_lead_nowhere),
+    ("hostile::landlock_is_a_second_wall", landlock_is_a_second_wall),
 ];
 
 fn no_privilege_is_left() {
@@ -90,7 +92,7 @@ fn set_uid_programs_give_nothing() {
 }
 
 /// Makes a system call and says `ok` or its error number.
-fn call(number: i64, arguments: &str) -> lambfold_sandbox::Command {
+fn call(number: i64, arguments: &str) -> Command {
     let comma = if arguments.is_empty() { "" } else { ", " };
     perl(&format!(
         "my $buffer = chr(0) x 4096; my $r = syscall({number}{comma}{arguments}); \
@@ -116,6 +118,9 @@ fn refused_system_calls() {
         (libc::SYS_process_vm_readv, "$$, 0, 0, 0, 0, 0".to_owned()),
         (libc::SYS_keyctl, "0, -3, 1".to_owned()),
         (libc::SYS_add_key, "0, 0, 0, 0, 0".to_owned()),
+        (libc::SYS_request_key, "0, 0, 0, 0".to_owned()),
+        (libc::SYS_process_vm_writev, "$$, 0, 0, 0, 0, 0".to_owned()),
+        (libc::SYS_process_madvise, "-1, 0, 0, 0, 0".to_owned()),
         (libc::SYS_setns, "-1, 0".to_owned()),
         (libc::SYS_kcmp, "$$, $$, 0, 0, 0".to_owned()),
         (libc::SYS_pidfd_getfd, "-1, 0, 0".to_owned()),
@@ -123,6 +128,10 @@ fn refused_system_calls() {
         (libc::SYS_open_tree, "-1, 0, 0xffff".to_owned()),
         (libc::SYS_socket, format!("{}, 1, 0", libc::AF_VSOCK)),
         (libc::SYS_socket, format!("{}, 5, 0", libc::AF_ALG)),
+        (libc::SYS_socketpair, format!("{}, 1, 0, $buffer", libc::AF_INET)),
+        (libc::SYS_ioctl, "-1, 0x5412, $buffer".to_owned()), // TIOCSTI
+        (libc::SYS_ioctl, "-1, 0x541C, $buffer".to_owned()), // TIOCLINUX
+        (libc::SYS_personality, "0x0400000".to_owned()),     // READ_IMPLIES_EXEC
     ];
     for (number, arguments) in probes {
         assert_eq!(answer(&inside, *number, arguments), "1", "call {number} ({arguments})");
@@ -145,6 +154,7 @@ fn refused_calls_of_administrators() {
     // Of calls that would harm the host, the control run has an argument that the kernel looks at
     // only after it has let the caller through.
     const WRONG_ARGUMENT: &str = "22"; // EINVAL
+    const NO_SUCH_FILE_ANY_MORE: &str = "116"; // ESTALE
     const NO_MODULE: &str = "8"; // ENOEXEC
     let world = World::new();
     let inside = world.sandbox();
@@ -174,6 +184,15 @@ fn refused_calls_of_administrators() {
             format!("{tmpfs}; chdir $tmp; say(syscall(NR, $here, $here))"),
             None,
             DONE,
+        ),
+        (
+            // A file by its number instead of its name: no wall of names holds. This number is
+            // nobody's, which is looked at after the caller.
+            libc::SYS_open_by_handle_at,
+            "my $handle = pack('LL', 8, 1) . chr(0) x 128; say(syscall(NR, -100, $handle, 0))"
+                .to_owned(),
+            None,
+            host_root(is_root(), NO_SUCH_FILE_ANY_MORE),
         ),
         (libc::SYS_chroot, "say(syscall(NR, $tmp))".to_owned(), None, DONE),
         (
@@ -243,6 +262,7 @@ fn missing_system_calls() {
         (libc::SYS_clone3, "$buffer, 0"),
         (libc::SYS_io_uring_setup, "0, $buffer"),
         (libc::SYS_io_uring_enter, "-1, 0, 0, 0, 0, 0"),
+        (libc::SYS_io_uring_register, "-1, 0, 0, 0"),
     ] {
         assert_eq!(answer(&inside, number, arguments), missing, "call {number}");
         assert_ne!(outside(&call(number, arguments)).output.trim(), missing, "call {number}");
@@ -389,4 +409,79 @@ fn links_in_code_lead_nowhere() {
     assert_eq!(outside(&control).ok(), "secret\nsecret\n");
     let control = bash(&format!("cmp {}/etc /etc/hostname", task.display()));
     assert_eq!(outside(&control).ok(), "");
+}
+
+/// A guest lays traps for whoever comes to its `/tmp` from outside: pid 1, which looks for programs
+/// and folders by name, and the host, which takes the sandbox apart.
+fn links_in_tmp_lead_nowhere() {
+    let world = World::new();
+    let program = "#!/bin/bash\necho ran\n";
+    let host = world.folder("host", &[("secret", "secret\n"), ("program", program)]);
+    let path = host.display();
+    let inside = world.sandbox();
+    let traps = format!(
+        "cd /tmp; ln -s {path}/secret secret; ln -s {path}/program program; ln -s {path} folder; \
+         ln -s / root; ln -s ../../../../../../../.. up; ln -s /proc/1/root one; \
+         for f in secret folder/secret root{path}/secret up{path}/secret one{path}/secret; do \
+         cat $f 2>/dev/null; (echo x > $f) 2>/dev/null && echo wrote $f; done; \
+         ln /etc/passwd passwd 2>/dev/null && echo linked; mv /tmp /tmp2 2>/dev/null && echo moved; \
+         rmdir /tmp 2>/dev/null && echo removed; true"
+    );
+    assert_eq!(inside.bash(&traps).ok(), "");
+    // Pid 1 goes where the links lead inside, where nothing is.
+    for (program, cwd) in [("/tmp/program", "/var/task"), ("/bin/true", "/tmp/folder")] {
+        let command = Command { programs: vec![program.into()], cwd: cwd.into(), ..bash("") };
+        let process = inside.sandbox.spawn(command).unwrap();
+        match inside.event() {
+            Event::SpawnFailed { process: p, errno, .. } => {
+                assert_eq!((p, errno), (process, libc::ENOENT), "{program} in {cwd}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let of_host = |name: &str| std::fs::read_to_string(host.join(name)).unwrap();
+    let untouched = || (of_host("secret"), of_host("program"));
+    assert_eq!(untouched(), ("secret\n".to_owned(), program.to_owned()));
+    drop(inside);
+    drop(world.sandbox());
+    assert_eq!(untouched(), ("secret\n".to_owned(), program.to_owned()));
+    // Control: in a folder of the host the same links lead there.
+    let folder = world.folder("tmp", &[]);
+    let follow = format!(
+        "cd {}; ln -s {path}/secret secret; ln -s {path}/program program; cat secret; ./program",
+        folder.display()
+    );
+    assert_eq!(outside(&bash(&follow)).ok(), "secret\nran\n");
+}
+
+/// The one thing that Landlock alone forbids shows that it is there: every user may make the device
+/// node 0:0, which no function needs. What functions do need works under it.
+fn landlock_is_a_second_wall() {
+    let world = World::new();
+    let inside = world.sandbox();
+    let node = |folder: &str| {
+        perl(&format!(
+            "my $path = '{folder}/node'; my $r = syscall({}, -100, $path, 020600, 0); \
+             print $r == -1 ? 0 + $! : 'ok', qq(\\n)",
+            libc::SYS_mknodat,
+        ))
+    };
+    let held = world.sandboxes.capabilities().landlock > 0;
+    let refused = format!("{}\n", libc::EACCES);
+    let expected = if held { refused.as_str() } else { "ok\n" };
+    assert_eq!(inside.run(node("/tmp")).ok(), expected);
+    assert_eq!(outside(&node(&world.dir.path().display().to_string())).ok(), "ok\n");
+    // The kernel's own word, against a machine on which it is missing in silence.
+    let control = outside(&perl(&format!(
+        "print syscall({}, 0, 0, 1), qq(\\n)",
+        libc::SYS_landlock_create_ruleset
+    )));
+    let version: i64 = control.ok().trim().parse().unwrap();
+    assert_eq!(held, version >= 2, "the kernel's Landlock is of version {version}");
+    let uses = "cd /tmp; mkdir a b; echo x > a/file; mv a/file b/file; ln b/file a/link; \
+                cat a/link; : > b/file; mkfifo b/pipe; mv b a/; rm -r a; \
+                cp /bin/true program; ./program && echo executed; \
+                echo x > /dev/null; echo name > /proc/self/comm && echo named; \
+                exec 3<> <(:); echo done";
+    assert_eq!(inside.bash(uses).ok(), "x\nexecuted\nnamed\ndone\n");
 }

@@ -14,6 +14,10 @@ pub const TESTS: &[Test] = &[
     ("limits::a_memory_hog_dies_and_its_sandbox_lives", a_memory_hog_dies),
     ("limits::processes", processes),
     ("limits::open_files", open_files),
+    ("limits::memory_that_no_process_has", memory_that_no_process_has),
+    ("limits::a_bomb_of_empty_files", a_bomb_of_empty_files),
+    ("limits::a_bomb_of_output", a_bomb_of_output),
+    ("limits::processor_time", processor_time),
     ("limits::other_limits_of_a_process", other_limits),
 ];
 
@@ -133,4 +137,102 @@ fn other_limits() {
     let world = World::new();
     let ran = world.sandbox().bash("ulimit -Hc; ulimit -c; ulimit -l; ulimit -u").ok();
     assert_eq!(ran, "0\n0\n64\n128\n");
+}
+
+/// Memory that is a file without a name, or a System V segment, is the guest's too.
+fn memory_that_no_process_has() {
+    let world = World::new();
+    if !world.sandboxes.capabilities().memory_limit {
+        // Said at the start; nothing stops it here.
+        return;
+    }
+    let room = match world.sandboxes.capabilities().tmp {
+        TmpMode::Image => 0,
+        TmpMode::Tmpfs => spec().tmp_bytes / MIB,
+    };
+    let file = |mib: u64| {
+        perl(&format!(
+            "my $name = 'x'; my $fd = syscall({}, $name, 0); open(my $f, '>&=', $fd) or die; \
+             syswrite($f, 'x' x (1 << 20)) or die for 1..{mib}; print qq(kept\\n)",
+            libc::SYS_memfd_create
+        ))
+    };
+    let segment = |mib: u64| {
+        perl(&format!(
+            "my $id = shmget(7, {mib} << 20, 01600) // die; \
+             shmwrite($id, 'x' x (1 << 20), $_ << 20, 1 << 20) or die for 0..{mib}-1; \
+             print qq(kept\\n); shmctl($id, 0, 0)"
+        ))
+    };
+    for hog in [&file as &dyn Fn(u64) -> lambfold_sandbox::Command, &segment] {
+        let inside = world.create(Spec { memory_bytes: 64 * MIB, ..spec() });
+        assert_eq!(inside.run(hog(20)).ok(), "kept\n");
+        assert_eq!(inside.run(hog(80 + room)).status, ExitStatus::Signal(9));
+        assert_eq!(inside.sandbox.oom_kills(), Some(1));
+    }
+}
+
+/// Files without a byte in them fill a disk as well.
+fn a_bomb_of_empty_files() {
+    let world = World::new();
+    let fill = perl(
+        "chdir '/tmp'; my $n = 0; while ($n < 20000) { open(my $f, '>', qq(f$n)) or last; $n++ } \
+         print qq($n\n)",
+    );
+    let count = |tmp_bytes| -> u32 {
+        let inside = world.create(Spec { tmp_bytes, ..spec() });
+        let count = inside.run(fill.clone()).ok().trim().parse().unwrap();
+        // The sandbox goes on, and so does another.
+        assert_eq!(inside.bash("rm -r /tmp/f1; echo x > /tmp/g; cat /tmp/g").ok(), "x\n");
+        count
+    };
+    let small = count(16 * MIB);
+    assert!((100..19_000).contains(&small), "{small} files in 16 MiB");
+    assert_eq!(count(1024 * MIB), 20_000, "the control run is refused too");
+}
+
+/// A guest that writes and writes waits while nobody reads, holds no more than a pipe does, and can
+/// be ended.
+fn a_bomb_of_output() {
+    const PIPE_BYTES: usize = 1 << 20;
+    let world = World::new();
+    let inside = world.sandbox();
+    let process = inside.start(bash("yes bomb"));
+    crate::world::wait_for("a full pipe", || {
+        rustix::io::ioctl_fionread(&inside.sandbox.output).unwrap() >= 60_000
+    });
+    inside.sandbox.kill_guests().unwrap();
+    let mut killed = false;
+    while !killed {
+        match inside.event() {
+            Event::GuestsKilled => killed = true,
+            Event::Exited { process: p, .. } => assert_eq!(p, process),
+            other => panic!("{other:?}"),
+        }
+    }
+    let written = inside.output().len();
+    assert!((60_000..=PIPE_BYTES).contains(&written), "{written}");
+    assert_eq!(inside.bash("echo alive").ok(), "alive\n");
+    // Control: while somebody reads it is not held up.
+    let much = inside.bash("yes bomb | head -c 4194304").ok();
+    assert_eq!(much.len(), 4 << 20);
+}
+
+/// A fifth of a second of work at a twentieth of a processor: four seconds.
+fn processor_time() {
+    use std::time::{Duration, Instant};
+    let world = World::new();
+    let work = perl("my $n = 0; until ((times)[0] > 0.2) { $n++ for 1..10000 } print qq(done\\n)");
+    let took = |cpu_quota_us| {
+        let inside = world.create(Spec { cpu_quota_us, ..spec() });
+        let start = Instant::now();
+        assert_eq!(inside.run(work.clone()).ok(), "done\n");
+        start.elapsed()
+    };
+    let free = took(0);
+    let held = took(5_000);
+    if world.sandboxes.capabilities().cpu_quota {
+        assert!(held > Duration::from_secs(3), "{held:?}");
+        assert!(free < held, "the control run took {free:?}, the other {held:?}");
+    }
 }

@@ -4,7 +4,8 @@ use crate::failure::Exit;
 use clap::CommandFactory;
 
 fn of(pairs: &[(&'static str, &str)], source: &Source) -> Settings {
-    Settings(pairs.iter().map(|(k, v)| (*k, ((*v).to_owned(), source.clone()))).collect())
+    let values = pairs.iter().map(|(k, v)| (*k, ((*v).to_owned(), source.clone())));
+    Settings { values: values.collect(), ..Settings::default() }
 }
 
 fn flags(pairs: &[(&'static str, &str)]) -> Settings {
@@ -65,7 +66,7 @@ fn flags_come_in_the_order_of_the_keys() {
             "max-memory" => "M",
             _ => &key[..1],
         };
-        assert_eq!(settings.0[key].0, initial);
+        assert_eq!(settings.values[key].0, initial);
     }
 }
 
@@ -132,7 +133,7 @@ fn wrong_values_name_their_source() {
         (flags(&[("isolation", "process")]), "--isolation process is not built yet"),
         (flags(&[("network", "host")]), "--network host would let functions use"),
         (flags(&[("network", "x")]), "--network has the wrong value \"x\""),
-        (flags(&[("cpu", "aws")]), "--cpu aws is not built yet"),
+        (flags(&[("cpu", "all")]), "--cpu has the wrong value \"all\": it must be weight or aws"),
         (flags(&[("max-environments", "0")]), "--max-environments has the wrong value \"0\""),
         (
             environment(&[("max-environments", "many")]),
@@ -180,4 +181,46 @@ fn limits_of_environments_come_from_numbers_and_text() {
     assert_eq!((config.max_environments, config.max_memory_mib), (Some(20), Some(8_192)));
     let config = resolve(&flags(&[("ephemeral", "true")])).expect("resolve");
     assert_eq!((config.max_environments, config.max_memory_mib), (None, None));
+}
+
+#[test]
+fn processors_are_shared_by_weight_or_as_aws_does() {
+    for (settings, expected) in [
+        (&[("ephemeral", "true")][..], Processors::Weight),
+        (&[("ephemeral", "true"), ("cpu", "weight")][..], Processors::Weight),
+        (&[("ephemeral", "true"), ("cpu", "aws")][..], Processors::Quota),
+    ] {
+        assert_eq!(resolve(&flags(settings)).expect("resolve").processors, expected);
+    }
+}
+
+#[test]
+fn root_file_systems_have_names() {
+    let read = |text: &str| Settings::from_file(text, Source::File("x.toml".into()));
+    let text =
+        "ephemeral = true\n[rootfs]\ndefault = '/usr'\n'provided.al2023' = '/etc'\nplain = 'host'";
+    let config = resolve(&read(text).expect("file")).expect("resolve");
+    assert_eq!(config.rootfs, Rootfs::Dir("/usr".into()));
+    let more: Vec<_> = config.more_rootfs.into_iter().collect();
+    assert_eq!(
+        more,
+        [
+            ("plain".to_owned(), Rootfs::Host),
+            ("provided.al2023".to_owned(), Rootfs::Dir("/etc".into())),
+        ]
+    );
+    // The flag is the default one alone.
+    let settings = flags(&[("rootfs", "host")]).or(read(text).expect("file")).expect("merge");
+    let config = resolve(&settings).expect("resolve");
+    assert_eq!((config.rootfs, config.more_rootfs.len()), (Rootfs::Host, 2));
+    for (table, expected) in [
+        ("a = '/nonexistent'", "a under rootfs in x.toml has the wrong value"),
+        ("'a/b' = 'host'", "a/b under rootfs in x.toml: names have"),
+    ] {
+        let settings = read(&format!("ephemeral = true\n[rootfs]\n{table}")).expect("file");
+        let text = message(&resolve(&settings).expect_err(table));
+        assert!(text.starts_with(expected), "{text}");
+    }
+    let failure = read("[rootfs]\na = 1").expect_err("a number");
+    assert!(message(&failure).starts_with("a under rootfs in x.toml must be text"), "{failure:?}");
 }

@@ -2,6 +2,12 @@
 use super::*;
 use crate::spec::{Bind, Fault};
 
+fn spec(spec: &Spec) -> Result<(), (&'static str, String)> {
+    let mut config = Config::new("owner", "/work");
+    config.more_rootfs.insert("other".to_owned(), Rootfs::Host);
+    super::spec(&config, spec)
+}
+
 fn good() -> Spec {
     Spec { id: "a".into(), tmp_bytes: 1, ..Spec::default() }
 }
@@ -23,6 +29,10 @@ fn specifications_on_both_sides_of_their_limits() {
     assert_eq!(spec(&Spec { cpu_weight: 10_001, ..good() }).unwrap_err().0, "cpu_weight");
     assert!(spec(&Spec { hostname: "h".repeat(64), ..good() }).is_ok());
     assert_eq!(spec(&Spec { hostname: "h".repeat(65), ..good() }).unwrap_err().0, "hostname");
+    assert!(spec(&Spec { cpu_quota_us: 1000, ..good() }).is_ok());
+    assert_eq!(spec(&Spec { cpu_quota_us: 999, ..good() }).unwrap_err().0, "cpu_quota_us");
+    assert!(spec(&Spec { rootfs: Some("other".into()), ..good() }).is_ok());
+    assert_eq!(spec(&Spec { rootfs: Some("else".into()), ..good() }).unwrap_err().0, "rootfs");
     let listeners = |n| vec!["127.0.0.1:1".parse().unwrap(); n];
     assert!(spec(&Spec { listeners: listeners(16), ..good() }).is_ok());
     assert!(spec(&Spec { listeners: listeners(17), ..good() }).is_err());

@@ -1,0 +1,235 @@
+//! A machine that has cgroup v2 and nothing else: Debian's cloud kernel in software emulation, with
+//! this machine's programs in its memory. Its first process is `cgroup-v2/init`.
+
+use super::harness::{bin, lambfold, root};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What the first process calls.
+const PROGRAMS: &[&str] = &[
+    "/usr/bin/bash",
+    "/usr/bin/cat",
+    "/usr/bin/chmod",
+    "/usr/sbin/chroot",
+    "/usr/bin/cp",
+    "/usr/bin/curl",
+    "/usr/bin/env",
+    "/usr/bin/grep",
+    "/usr/bin/id",
+    "/usr/bin/ls",
+    "/usr/bin/mkdir",
+    "/usr/bin/mktemp",
+    "/usr/bin/mount",
+    "/usr/bin/perl",
+    "/usr/bin/rm",
+    "/usr/bin/sed",
+    "/usr/bin/seq",
+    "/usr/bin/sleep",
+    "/usr/bin/tail",
+    "/usr/bin/tee",
+    "/usr/bin/tr",
+    "/usr/bin/true",
+    "/usr/sbin/mkfs.ext4",
+];
+
+/// A folder tree that becomes the machine's memory.
+struct Tree(PathBuf);
+
+impl Tree {
+    fn put(&self, from: &Path, to: &str) {
+        let to = self.0.join(to.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+    }
+
+    /// A program without its debugging symbols, with its libraries where it looks for them.
+    fn program(&self, from: &Path, to: &str) {
+        self.put(from, to);
+        let to = self.0.join(to.trim_start_matches('/'));
+        // Scripts have none.
+        let _ = Command::new("strip").arg(&to).stderr(Stdio::null()).status();
+        let libraries = Command::new("ldd").arg(from).output().unwrap();
+        for word in String::from_utf8(libraries.stdout).unwrap().split_whitespace() {
+            if word.starts_with('/') && !self.0.join(word.trim_start_matches('/')).exists() {
+                self.put(Path::new(word), word);
+            }
+        }
+    }
+}
+
+/// The kernel and its module for /tmp, as `tools/setup test` unpacks them.
+fn kernel() -> (PathBuf, PathBuf) {
+    let folder = root().join("target/kernel");
+    let one = |folder: PathBuf, start: &str| {
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let found = entries.map(|e| e.path()).find(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))
+        });
+        found.unwrap_or_else(|| {
+            panic!("{} has no {start}: run `tools/setup test`", folder.display())
+        })
+    };
+    let modules = one(folder.join("lib/modules"), "");
+    (one(folder.join("boot"), "vmlinuz"), modules.join("kernel/drivers/block/loop.ko"))
+}
+
+/// Writes a folder as the archive that the kernel unpacks: `newc` of cpio(5).
+fn archive(tree: &Path, out: &mut impl Write) {
+    fn entry(out: &mut impl Write, name: &str, mode: u32, data: &[u8], number: usize) {
+        let zero = 0;
+        let fields =
+            [number, mode as usize, zero, zero, 1, zero, data.len(), zero, zero, zero, zero];
+        let mut head = "070701".to_owned();
+        for field in fields.into_iter().chain([name.len() + 1, zero]) {
+            head.push_str(&format!("{field:08x}"));
+        }
+        head.push_str(name);
+        head.push('\0');
+        let padding = |length: usize| &b"\0\0\0"[..(4 - length % 4) % 4];
+        out.write_all(head.as_bytes()).unwrap();
+        out.write_all(padding(head.len())).unwrap();
+        out.write_all(data).unwrap();
+        out.write_all(padding(data.len())).unwrap();
+    }
+    fn walk(out: &mut impl Write, root: &Path, folder: &Path, number: &mut usize) {
+        let names: BTreeSet<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+        for path in names {
+            *number += 1;
+            let metadata = path.symlink_metadata().unwrap();
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            let data = if metadata.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else if metadata.is_file() {
+                fs::read(&path).unwrap()
+            } else {
+                Vec::new()
+            };
+            entry(out, &name, metadata.mode(), &data, *number);
+            if metadata.is_dir() {
+                walk(out, root, &path, number);
+            }
+        }
+    }
+    walk(out, tree, tree, &mut 0);
+    entry(out, "TRAILER!!!", 0, b"", 0);
+}
+
+/// What the machine's first process said until it switched the machine off.
+fn boot() -> String {
+    let work = tempfile::tempdir().unwrap();
+    let tree = Tree(work.path().join("memory/root"));
+    for folder in
+        ["usr/lib", "usr/lib64", "usr/bin", "usr/sbin", "proc", "sys", "dev", "tmp", "run"]
+    {
+        fs::create_dir_all(tree.0.join(folder)).unwrap();
+    }
+    // The kernel starts /init of its memory, which makes the folder `root` in it the root: out of
+    // the first one there is no pivot_root.
+    for (at, to) in [("", "usr/"), ("root", "usr/")] {
+        for name in ["bin", "sbin", "lib", "lib64"] {
+            let link = work.path().join("memory").join(at).join(name);
+            std::os::unix::fs::symlink(format!("{to}{name}"), link).unwrap();
+        }
+    }
+    std::os::unix::fs::symlink("root/usr", work.path().join("memory/usr")).unwrap();
+    for program in PROGRAMS {
+        tree.program(Path::new(program), program);
+    }
+    std::os::unix::fs::symlink("bash", tree.0.join("usr/bin/sh")).unwrap();
+    let (kernel, module) = kernel();
+    tree.put(&module, "/data/loop.ko");
+    tree.put(Path::new("/etc/mke2fs.conf"), "/etc/mke2fs.conf");
+    tree.program(&lambfold(), "/usr/bin/lambfold");
+    tree.program(&bin("puppet"), "/data/puppet/bootstrap");
+    for file in ["bootstrap", "function.sh"] {
+        tree.put(&root().join("examples/bash-echo").join(file), &format!("/data/lab1/{file}"));
+    }
+    let init = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cgroup-v2/init");
+    for at in [tree.0.join("init"), work.path().join("memory/init")] {
+        fs::copy(&init, &at).unwrap();
+        fs::set_permissions(&at, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let memory = work.path().join("memory.cpio");
+    let mut out = std::io::BufWriter::new(fs::File::create(&memory).unwrap());
+    archive(&work.path().join("memory"), &mut out);
+    out.flush().unwrap();
+    let output = Command::new("timeout")
+        .args([
+            "200",
+            "qemu-system-x86_64",
+            "-machine",
+            "q35,accel=tcg",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+        ])
+        .args(["-m", "1536", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
+        .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(memory)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{} {errors}\n{said}", output.status);
+    said
+}
+
+/// The lines between two marks that the first process prints.
+fn part<'a>(said: &'a str, name: &str) -> &'a str {
+    let (begin, end) = (format!("== {name}\n"), format!("== end of {name}\n"));
+    let part = said.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end));
+    part.unwrap_or_else(|| panic!("no {name}: {said}")).0
+}
+
+/// Lab 1, out of memory, a freeze, and the limits, where nothing but cgroup v2 is mounted.
+#[test]
+fn a_machine_with_cgroup_v2_alone() {
+    let said = boot();
+    let lab = part(&said, "lab 1");
+    assert!(lab.contains("Hello"), "{said}");
+    assert!(lab.ends_with("exit 0\n"), "{lab}");
+    let oom = part(&said, "out of memory");
+    assert!(oom.contains("Runtime.OutOfMemory") && oom.ends_with("exit 3\n"), "{oom}");
+    let after = part(&said, "after it");
+    assert!(after.contains("\"sum\"") && after.ends_with("exit 0\n"), "{after}");
+    // Of the one group that was used: a function of 256 MB.
+    let group = part(&said, "group");
+    for line in ["memory.max: 268435456", "pids.max: 1024", "cpu.weight: 14", "cpu.max: max 100000"]
+    {
+        assert!(group.lines().any(|l| l == line), "{line}: {group}");
+    }
+    let number = |group: &str, name: &str| -> u64 {
+        let value = group.split_whitespace().skip_while(|word| *word != name).nth(1);
+        value.unwrap_or_else(|| panic!("no {name}: {group}")).parse().unwrap()
+    };
+    assert_eq!(number(group, "oom_kill"), 1, "{group}");
+    assert!((1..=268_435_456).contains(&number(group, "memory.peak:")), "{group}");
+    // Between invocations it stands still, and in one it moves again.
+    assert_eq!((number(group, "populated"), number(group, "frozen")), (1, 1), "{group}");
+    let busy = part(&said, "group in an invocation");
+    assert_eq!((number(busy, "populated"), number(busy, "frozen")), (1, 0), "{busy}");
+    assert!(part(&said, "again").ends_with("exit 0\n"), "{said}");
+    // AWS's share, which the start alone uses up.
+    let share = part(&said, "group with a share");
+    assert!(share.lines().any(|l| l == "cpu.max: 14471 100000"), "{share}");
+    assert!(number(share, "nr_throttled") > 0, "{share}");
+    assert!(part(&said, "share").ends_with("exit 0\n"), "{said}");
+    let doctor = part(&said, "doctor");
+    assert!(doctor.lines().any(|l| l.contains("cgroup-base") && l.contains("holds")), "{doctor}");
+    assert!(
+        doctor.lines().any(|l| l.contains("guest-landlock") && l.contains("holds")),
+        "{doctor}"
+    );
+    assert!(doctor.ends_with("exit 0\n"), "{doctor}");
+    // What is left when the server has ended.
+    assert_eq!(part(&said, "left"), "");
+}
