@@ -44,6 +44,13 @@ pub(crate) enum Command {
     /// Build, publish or import layers
     #[command(subcommand)]
     Layer(Layer),
+    /// Put a runtime to the test: the whole contract of the Runtime API, and its traps
+    ///
+    /// Each case starts the bootstrap anew, in a sandbox, in front of a host of its own; no server
+    /// is needed. Most cases want the function's event back as its response; some ask the function
+    /// for more, and do not apply where it only sends the event back. examples/conform has such
+    /// functions, docs/conform.md says what they do.
+    Conform(Box<Conform>),
     /// Print a function's logs
     Logs(Logs),
     /// Do each step of a sandbox on this machine and say what holds, what not, and why
@@ -332,6 +339,78 @@ pub(crate) struct LayerImport {
     pub(crate) connection: Connection,
     #[command(flatten)]
     pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold conform examples/conform/bash --layer bash.zip --handler function.handler
+  lambfold conform target/release/bootstrap --case 'init-*' --case error-shape
+  lambfold conform . --except 'response-500=ends with the next event' --junit conform.xml
+  lambfold conform --list
+
+Exit code 1 when a case fails, 2 for wrong usage.")]
+pub(crate) struct Conform {
+    /// Folder or zip of a function, or a single program that is its bootstrap
+    #[arg(value_name = "PATH", required_unless_present = "list")]
+    pub(crate) path: Option<PathBuf>,
+    /// What the runtime gets as _HANDLER
+    #[arg(long, value_name = "HANDLER", default_value = "function.handler")]
+    pub(crate) handler: String,
+    /// Zip or folder of a layer, seen under /opt; may be given up to 5 times, later ones win
+    #[arg(long = "layer", value_name = "ZIP|DIR")]
+    pub(crate) layers: Vec<PathBuf>,
+    /// An environment variable of the function; may be given often
+    #[arg(long = "env", value_name = "KEY=VALUE")]
+    pub(crate) variables: Vec<String>,
+    /// Run this case only, or with a star at the end all that begin so; may be given often
+    #[arg(long = "case", value_name = "CASE")]
+    pub(crate) cases: Vec<String>,
+    /// A case that is known to fail, and why: it does not count; may be given often
+    #[arg(long = "except", value_name = "CASE=REASON")]
+    pub(crate) exceptions: Vec<String>,
+    /// Print the cases, run none
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Write the results as JUnit XML, too
+    #[arg(long, value_name = "FILE.xml")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Seconds for which `next` is left without an answer, once
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) idle: u64,
+    /// Events of the cases that look for growth
+    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(value_parser = clap::value_parser!(u32).range(3..=10_000_000))]
+    pub(crate) events: u32,
+    /// Seconds to wait for what should come at once
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) patience: u64,
+    /// Cases at a time
+    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) jobs: u32,
+    /// namespace: in a sandbox; none: without one, with your rights; auto: with one if it can be
+    /// had
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    #[arg(hide_possible_values = true)]
+    pub(crate) isolation: Isolation,
+    /// Root filesystem of the sandbox: host, or a folder
+    #[arg(long, value_name = "host|DIR", default_value = "host")]
+    pub(crate) rootfs: String,
+    #[command(flatten)]
+    pub(crate) printing: Printing,
+}
+
+/// Whether a bootstrap under test runs in a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    /// In one where it can be had
+    Auto,
+    /// In one, or not at all
+    Namespace,
+    /// Without
+    None,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! One module a command; each takes its arguments and returns how it ended.
 
 mod code;
+mod conform;
 mod deploy;
 mod doctor;
 mod env;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
         Command::Layer(Layer::Import(args)) => layer::import(&args),
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
+        Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -1,8 +1,8 @@
 //! The `lambfold` command: reads arguments, talks to a server over the public API, prints.
 //!
 //! In: arguments, environment variables, `lambfold.toml`, standard input. Out: data on standard
-//! output, talk on standard error, an exit code. Every command but `serve`, `doctor`, `package`
-//! and `env` is a client of the AWS API; reaching into a server's data folder is forbidden here.
+//! output, talk on standard error, an exit code. Every command but `serve`, `doctor`, `package`,
+//! `conform` and `env` is a client of the AWS API; reaching into a server's data folder is forbidden here.
 
 mod args;
 mod client;

@@ -26,6 +26,12 @@ pub(crate) fn talk(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Writes over the last line of a terminal; the next line of talk or data begins a new one.
+pub(crate) fn progress(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "\r\x1b[K{text}\r").and_then(|()| stderr.flush());
+}
+
 /// A note that something is not as it should be, though the command goes on.
 pub(crate) fn warn(text: &str) {
     talk(&format!("{} {text}", label("warning")));

@@ -29,6 +29,7 @@ mod step;
 mod sys;
 mod template;
 mod tmp;
+mod unconfined;
 mod wire;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
@@ -38,3 +39,4 @@ pub use spec::{
     ProcessId, Rootfs, Spec, StartError, User, Victim,
 };
 pub use step::{Step, StepError, StepOutcome, StepReport, StepTiming};
+pub use unconfined::Unconfined;

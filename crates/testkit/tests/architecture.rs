@@ -24,6 +24,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // machinery: pool and environment never know each other
     ("pool", &["types"]),
     ("environment", &["types", "package", "sandbox", "runtime-api", "logs"]),
+    // the host of a runtime under test: none of the server's
+    ("conform", &["types", "package", "sandbox"]),
     // domain
     ("control", &["types", "store", "package", "logs"]),
     ("invoke", &["types", "store", "pool", "logs", "control"]),
@@ -48,7 +50,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // command
-    ("cli", &["types", "package", "sandbox", "server"]),
+    ("cli", &["types", "package", "sandbox", "conform", "server"]),
     // never shipped
     ("testkit", &[]),
     ("xtask", &["types", "api-model", "package"]),
@@ -71,7 +73,7 @@ const OWNERS: &[(&str, &[&str])] = &[
 
 /// No thread pool, no asynchronous runtime and no clock of its own here.
 const WITHOUT_TOKIO: &[&str] =
-    &["types", "api-model", "package", "sandbox", "runtime-client", "cli", "testkit"];
+    &["types", "api-model", "package", "sandbox", "conform", "runtime-client", "cli", "testkit"];
 
 /// Longest source file, lines: past it, look for the seam.
 const FILE_LINES: usize = 900;
