@@ -102,10 +102,16 @@ impl Answer {
         }
         let mut segments = Vec::new();
         if self.dribble {
-            // The framing is what may be cut in a bad place; a long body is sent as it is.
-            let slow = bytes.len().min(head.len() + 64);
-            for byte in &bytes[..slow] {
-                segments.extend([Segment::Bytes(vec![*byte]), Segment::Pause(DRIBBLE)]);
+            // The framing is what may be cut in a bad place; the rest is sent as it is.
+            let end = head.len();
+            let (early, late) = (end.min(24), end.saturating_sub(24).max(end.min(24)));
+            let slow = bytes.len().min(end + 48);
+            let mut at = 0;
+            while at < slow {
+                let count = if at == early && early < late { late - early } else { 1 };
+                segments.push(Segment::Bytes(bytes[at..at + count].to_vec()));
+                segments.push(Segment::Pause(DRIBBLE));
+                at += count;
             }
             segments.push(Segment::Bytes(bytes[slow..].to_vec()));
         } else {

@@ -24,8 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Prints, for each process that it may look into: id, open descriptors, resident KiB.
 const LOOK: &str = r#"for d in /proc/[0-9]*; do
 [ "${d#/proc/}" = $$ ] && continue
+[ -r "$d/status" ] || continue
 m=0
-{ while read -r k v r; do [ "$k" = VmRSS: ] && m=$v; done < "$d/status"; } 2> /dev/null || continue
+{ while read -r k v r; do [ "$k" != VmRSS: ] || m=$v; done < "$d/status"; } 2> /dev/null
 set -- "$d"/fd/*
 echo "${d#/proc/} $# $m"
 done"#;

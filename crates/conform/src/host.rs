@@ -92,10 +92,14 @@ impl Host {
     }
 
     /// Says something; what cannot be delivered is of no interest.
-    pub(crate) fn send(&mut self, connection: ConnectionId, segments: Vec<Segment>) {
-        if let Some(connection) = self.connections.get_mut(&connection) {
+    pub(crate) fn send(&mut self, id: ConnectionId, segments: Vec<Segment>) {
+        if let Some(connection) = self.connections.get_mut(&id) {
             connection.out.extend(segments);
             connection.write(Instant::now());
+            if connection.closed {
+                // Nothing else would wake the loop for it.
+                self.connections.remove(&id);
+            }
         }
     }
 

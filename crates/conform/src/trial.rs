@@ -312,6 +312,11 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Whether this is in the bootstrap's output.
+    pub(crate) fn printed(&self, text: &[u8]) -> bool {
+        self.guest.output.windows(text.len()).any(|window| window == text)
+    }
+
     /// A `next` that somebody waits for.
     pub(crate) fn next(&mut self) -> Step<ConnectionId> {
         self.wait("the bootstrap to ask for the next event", Self::open_next)

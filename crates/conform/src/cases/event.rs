@@ -148,16 +148,15 @@ pub(super) const CASES: &[Case] = &[
 
 /// A JSON text of so many bytes.
 fn text(size: usize) -> Vec<u8> {
-    // Not one repeated byte: a lost or doubled block has to show.
+    // No two blocks are the same: one that is lost, doubled or moved has to show.
+    const BLOCK: usize = 1024;
     let mut text = String::with_capacity(size);
     text.push('"');
-    let mut n = 0_u32;
-    while text.len() + 9 < size {
-        text.push_str(&format!("{n:08x}"));
-        n = n.wrapping_add(1);
-    }
+    let filler = "0123456789abcdef".repeat(BLOCK / 16);
     while text.len() + 1 < size {
-        text.push('.');
+        let block = format!("<{}>{filler}", text.len());
+        let room = (size - 1 - text.len()).min(BLOCK);
+        text.push_str(&block[..room]);
     }
     text.push('"');
     text.into_bytes()

@@ -48,7 +48,17 @@ pub(super) const CASES: &[Case] = &[
             trial.give(Event::json(&json!({ "n": 1 })))?;
             let outcome = trial.outcome()?;
             trial.conclude(&outcome, &fault());
-            ends(trial, "a 500 to its response")
+            let what = "its end after a 500 to its response";
+            let then = trial.wait_for(what, PROMPTLY, |trial| {
+                if trial.guest.end.is_some() {
+                    return Some(false);
+                }
+                trial.open_next().map(|_| true)
+            })?;
+            if then {
+                return fail("it asked for the next event after a 500 to its response");
+            }
+            Ok(())
         },
         ..USUAL
     },
@@ -62,7 +72,7 @@ pub(super) const CASES: &[Case] = &[
         run: |trial| {
             let connection = trial.next()?;
             trial.reply(connection, &fault());
-            ends(trial, "a 500 to `next`")
+            ends(trial)
         },
         ..USUAL
     },
@@ -105,7 +115,7 @@ fn refused(trial: &mut Trial<'_>, status: u16, kind: &str, message: &str) -> Ste
 }
 
 /// The bootstrap ends soon; meanwhile everything is refused.
-fn ends(trial: &mut Trial<'_>, after: &str) -> Step<()> {
+fn ends(trial: &mut Trial<'_>) -> Step<()> {
     let deadline = Instant::now() + PROMPTLY;
     let mut again = 0;
     while Instant::now() < deadline {
@@ -122,7 +132,7 @@ fn ends(trial: &mut Trial<'_>, after: &str) -> Step<()> {
         }
         trial.turn(deadline)?;
     }
-    fail(format!("it went on after {after}: {again} more calls within {PROMPTLY:?}"))
+    fail(format!("it went on after a 500 to `next`: {again} more calls within {PROMPTLY:?}"))
 }
 
 fn spin(trial: &mut Trial<'_>) -> Step<()> {

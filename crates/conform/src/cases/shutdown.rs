@@ -54,17 +54,12 @@ pub(super) const CASES: &[Case] = &[
 fn asleep(trial: &mut Trial<'_>, ms: u64) -> Step<()> {
     trial.give(Event::json(&json!({ "conform": "sleep", "ms": ms })))?;
     let outcome = trial.wait("the function to print \"conform: asleep\"", |trial| {
-        let printed = find(&trial.guest.output, b"conform: asleep");
-        if printed { Some(None) } else { trial.posted().map(Some) }
+        if trial.printed(b"conform: asleep") { Some(None) } else { trial.posted().map(Some) }
     })?;
     match outcome {
         None => Ok(()),
         Some(_) => not_applicable("the function does not know \"conform\": \"sleep\""),
     }
-}
-
-fn find(text: &[u8], what: &[u8]) -> bool {
-    text.windows(what.len()).any(|window| window == what)
 }
 
 fn terminate(trial: &mut Trial<'_>) -> Step<()> {
@@ -81,7 +76,7 @@ fn log(trial: &mut Trial<'_>) -> Step<()> {
     trial.accept(&outcome);
     trial.next()?;
     trial.guest.pump();
-    if find(&trial.guest.output, text.as_bytes()) {
+    if trial.printed(text.as_bytes()) {
         return Ok(());
     }
     crate::trial::fail("what the function printed was not out when `next` came")

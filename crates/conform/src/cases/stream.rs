@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Between the parts of a stream.
-const DELAY: Duration = Duration::from_millis(300);
+const DELAY: Duration = Duration::from_millis(500);
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 
@@ -45,8 +45,8 @@ pub(super) const CASES: &[Case] = &[
             let request = &outcome.incoming.request;
             let Some((first, _)) = request.arrivals.first() else { return fail("nothing came") };
             let early = request.complete.duration_since(*first);
-            // Two pauses, and half of one for a machine that is busy.
-            if early < DELAY * 3 / 2 {
+            // Two pauses, less one for a machine that is busy.
+            if early < DELAY {
                 return fail(format!("the first part came {early:?} before the end"));
             }
             Ok(())

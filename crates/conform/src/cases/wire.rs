@@ -125,11 +125,13 @@ pub(super) const CASES: &[Case] = &[
         mend: "Read until the framing says that the message is over, however many reads it takes.",
         reference: book::HTTP,
         run: |trial| {
-            twice(trial, |answer| answer.dribble = true)?;
-            twice(trial, |answer| {
+            trial.echo(Event::json(&body()).wire(|answer| answer.dribble = true))?;
+            let event = Event::json(&body()).wire(|answer| {
                 answer.dribble = true;
                 answer.framing = chunks(vec![9, 3], |size| format!("{size}"), &[]);
-            })
+            });
+            trial.echo(event)?;
+            trial.lives_on("answers a byte at a time")
         },
         ..USUAL
     },

@@ -20,9 +20,12 @@ impl Invocation {
 
     /// What the event asks for beyond an echo.
     pub(crate) fn word(&self) -> Option<String> {
-        // A large event is an echo; there is no need to look into it.
-        let event: Value =
-            serde_json::from_slice(self.body.get(..8192).unwrap_or(&self.body)).ok()?;
+        // A large echo need not be looked into.
+        let start = self.body.get(..64).unwrap_or(&self.body);
+        if !start.windows(9).any(|window| window == b"\"conform\"") {
+            return None;
+        }
+        let event: Value = serde_json::from_slice(&self.body).ok()?;
         event["conform"].as_str().map(str::to_owned)
     }
 }
@@ -179,7 +182,7 @@ fn echo(invocation: &Invocation) -> Answer {
             }
         }
         "event-binary" if text.is_none() => std::process::exit(1),
-        "event-whitespace" => {
+        "event-whitespace" if text.is_some() => {
             let trimmed = body.trim_ascii_start();
             body = trimmed.split(|byte| *byte == b'\n').next().unwrap_or_default().to_vec();
         }
