@@ -5,6 +5,7 @@ mod e2e {
     mod cgroup_v2;
     mod clients;
     mod concurrency;
+    mod conform;
     mod crash;
     mod extensions;
     mod harness;

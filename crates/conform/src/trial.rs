@@ -10,8 +10,11 @@ use crate::run::{Settings, Shared};
 use crate::wire::Head;
 use lambfold_sandbox::ExitStatus;
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Most requests that are remembered.
+const HEADS: usize = 100;
 
 /// Why a case ends before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +159,7 @@ pub(crate) struct Trial<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) host: Host,
     pub(crate) guest: Guest,
-    /// Every request so far, oldest first.
+    /// The first requests, oldest first.
     pub(crate) heads: Vec<(Call, Head)>,
     /// `next` calls without an answer.
     waiting: VecDeque<Incoming>,
@@ -164,7 +167,8 @@ pub(crate) struct Trial<'a> {
     posts: VecDeque<(Call, Incoming)>,
     /// Events that were given and not answered.
     outstanding: Vec<(Event, ConnectionId)>,
-    answered: Vec<String>,
+    /// In lower case.
+    answered: HashSet<String>,
     /// Posts for events that had been answered.
     pub(crate) repeated: Vec<Call>,
     /// `next` calls that came before the event was answered.
@@ -189,7 +193,7 @@ impl<'a> Trial<'a> {
             waiting: VecDeque::new(),
             posts: VecDeque::new(),
             outstanding: Vec::new(),
-            answered: Vec::new(),
+            answered: HashSet::new(),
             repeated: Vec::new(),
             early_next: 0,
             concurrent: false,
@@ -211,7 +215,9 @@ impl<'a> Trial<'a> {
 
     fn sort(&mut self, incoming: Incoming) {
         let call = call_of(&incoming.request.head);
-        self.heads.push((call.clone(), incoming.request.head.clone()));
+        if self.heads.len() < HEADS {
+            self.heads.push((call.clone(), incoming.request.head.clone()));
+        }
         match &call {
             Call::Next if !self.concurrent && !self.outstanding.is_empty() => {
                 // The service gives the same event again.
@@ -240,7 +246,7 @@ impl<'a> Trial<'a> {
     }
 
     fn was_answered(&self, id: &str) -> bool {
-        self.answered.iter().any(|known| known.eq_ignore_ascii_case(id))
+        self.answered.contains(&id.to_ascii_lowercase())
     }
 
     pub(crate) fn reply(&mut self, connection: ConnectionId, answer: &Answer) {
@@ -388,7 +394,7 @@ impl<'a> Trial<'a> {
             // A wrong id: in most cases of no interest, and there is only one event it can mean.
             self.outstanding.clear();
         }
-        self.answered.push(id.to_owned());
+        self.answered.insert(id.to_ascii_lowercase());
     }
 
     /// Resets the connection that an event went to, or a `next` waits on.

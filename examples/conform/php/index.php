@@ -24,9 +24,12 @@ return function ($event, Lambfold\Context $context) {
         case 'context':
             return [
                 'requestId' => $context->awsRequestId,
-                'remainingMs' => $context->getRemainingTimeInMillis(),
+                'deadlineMs' => $context->deadlineMs,
                 'invokedFunctionArn' => $context->invokedFunctionArn,
-                'traceId' => $_SERVER['_X_AMZN_TRACE_ID'] ?? (getenv('_X_AMZN_TRACE_ID') ?: null),
+                'traceId' => $context->traceId,
+                'clientContext' => $context->clientContext,
+                'cognitoIdentity' => $context->identity,
+                'tenantId' => $context->tenantId,
                 'variable' => getenv('LAMBFOLD_CONFORM_VARIABLE'),
             ];
         default:
