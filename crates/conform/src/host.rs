@@ -148,7 +148,7 @@ impl Host {
             connection.write(now);
         }
         // Closed for good: what still comes is answered by a reset, as by any server.
-        self.connections.retain(|_, c| !c.closed && !(c.ended && c.out.is_empty()));
+        self.connections.retain(|_, c| !(c.closed || c.ended && c.out.is_empty()));
         Ok(of_others.iter().any(|flags| !flags.is_empty()))
     }
 

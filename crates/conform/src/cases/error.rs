@@ -174,27 +174,23 @@ fn failed(trial: &mut Trial<'_>, message: &str) -> Step<Outcome> {
 }
 
 fn crash(trial: &mut Trial<'_>) -> Step<()> {
-    enum Then {
-        Post(Outcome),
-        End,
-    }
     let sent = json!({ "conform": "exit", "code": 7 });
     trial.give(Event::json(&sent))?;
     let then =
         trial.wait("the end of the bootstrap, or an error for the handler's end", |trial| {
             let ended = trial.guest.end.clone();
-            trial.posted().map(Then::Post).or(match ended {
-                Some(crate::guest::End::Exited(_)) => Some(Then::End),
+            trial.posted().map(Some).or(match ended {
+                Some(crate::guest::End::Exited(_)) => Some(None),
                 _ => None,
             })
         })?;
     match then {
-        Then::End => Ok(()),
-        Then::Post(outcome) if outcome.is_error => {
+        None => Ok(()),
+        Some(outcome) if outcome.is_error => {
             trial.accept(&outcome);
             trial.lives_on("a crash of the handler")
         }
-        Then::Post(outcome) => {
+        Some(outcome) => {
             trial.accept(&outcome);
             if outcome.json().as_ref() == Some(&sent) {
                 return not_applicable("the function does not know \"conform\": \"exit\"");

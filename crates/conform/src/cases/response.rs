@@ -165,7 +165,7 @@ fn sized(trial: &mut Trial<'_>, bytes: usize) -> Step<Outcome> {
 /// What follows a refusal.
 enum Then {
     Next(ConnectionId),
-    Post(Outcome),
+    Post(Box<Outcome>),
 }
 
 fn early(trial: &mut Trial<'_>) -> Step<()> {
@@ -179,7 +179,7 @@ fn early(trial: &mut Trial<'_>) -> Step<()> {
     trial.concurrent = true;
     let then = trial
         .wait("the bootstrap to go on after a refusal in the middle of a post", |t| {
-            t.open_next().map(Then::Next).or_else(|| t.posted().map(Then::Post))
+            t.open_next().map(Then::Next).or_else(|| t.posted().map(|post| Then::Post(Box::new(post))))
         })?;
     trial.concurrent = false;
     match then {
