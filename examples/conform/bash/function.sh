@@ -80,6 +80,8 @@ handler() {
       done
       if [[ $1 == *'"then":"error"'* ]]; then lambda_error Function.Asked 'in the middle'; fi
       ;;
+    # What is no object may have NUL bytes, which a variable of bash cannot hold.
+    '{'*) printf '%s' "$1" ;;
     *) cat ;;
   esac
 }
