@@ -23,7 +23,7 @@ pub(crate) struct Incoming {
     pub(crate) request: Request,
 }
 
-/// Refuses a post before its body has come.
+/// Refuses a post before its body has come, and reads the rest away, as servers do.
 #[derive(Debug, Clone)]
 pub(crate) struct EarlyRefusal {
     /// A body of so many bytes is let through.
@@ -45,6 +45,8 @@ struct Connection {
     /// Nothing more is read from it.
     deaf: bool,
     continued: bool,
+    /// It got its answer; what still comes is read away, and then it is closed.
+    refused: bool,
 }
 
 /// The host's side of all connections.
@@ -168,6 +170,7 @@ impl Host {
                     closed: false,
                     deaf: false,
                     continued: false,
+                    refused: false,
                 };
                 self.connections.insert(self.next_id, connection);
                 self.next_id += 1;
@@ -196,17 +199,23 @@ impl Host {
                 }
                 while let Some(request) = connection.reader.take() {
                     connection.continued = false;
+                    if connection.refused {
+                        connection.out.push_back(Segment::End);
+                        continue;
+                    }
                     self.arrived.push_back(Incoming { connection: id, request });
                 }
                 let Some(partial) = connection.reader.partial() else { return };
                 let declared = partial.head.header("content-length").and_then(|l| l.parse().ok());
                 let length = declared.unwrap_or(partial.body.len());
                 if let Some(early) = &self.early
+                    && !connection.refused
                     && partial.head.method == "POST"
                     && length > early.limit_bytes
                 {
-                    connection.out.extend(early.answer.segments());
-                    connection.deaf = true;
+                    let segments = early.answer.segments().into_iter();
+                    connection.out.extend(segments.filter(|segment| *segment != Segment::End));
+                    connection.refused = true;
                     self.early_refusals += 1;
                 } else if !connection.continued
                     && partial

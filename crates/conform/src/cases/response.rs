@@ -126,10 +126,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         id: "response-413-early",
         title: "a 413 that comes before everything is sent does no harm",
-        why: "A host need not read what it will refuse. The runtime then writes to an ended \
-              connection, which is a signal or an error where nobody expects one.",
-        mend: "Ignore SIGPIPE; when writing fails, read the answer if there is one, connect anew \
-               and ask for the next event.",
+        why: "A host need not read what it will refuse, and answers at once. A runtime that takes \
+              this for a fault makes the next event a cold start.",
+        mend: "Finish or stop writing, read the answer, connect anew where it says so, and ask for \
+               the next event. Ignore SIGPIPE: the connection may end meanwhile.",
         reference: "RFC 9112, HTTP/1.1, section 9.5",
         run: early,
         ..USUAL
@@ -177,9 +177,11 @@ fn early(trial: &mut Trial<'_>) -> Step<()> {
     trial.give(event)?;
     // The refusal is the host's own doing; what comes after it is a `next`, or another post.
     trial.concurrent = true;
-    let then = trial
-        .wait("the bootstrap to go on after a refusal in the middle of a post", |t| {
-            t.open_next().map(Then::Next).or_else(|| t.posted().map(|post| Then::Post(Box::new(post))))
+    let then =
+        trial.wait("the bootstrap to go on after a refusal in the middle of a post", |t| {
+            t.open_next()
+                .map(Then::Next)
+                .or_else(|| t.posted().map(|post| Then::Post(Box::new(post))))
         })?;
     trial.concurrent = false;
     match then {

@@ -181,7 +181,7 @@ impl Client {
             let connection = self.connect();
             let used = connection.used;
             let stream = connection.reader.get_mut();
-            let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+            let sent = stream.write_all(head.as_bytes()).and_then(|()| write(stream, body));
             // An answer may have come before everything was sent.
             match self.receive(true) {
                 Ok(message) => {
@@ -274,6 +274,25 @@ impl Client {
         }
         Ok(message)
     }
+}
+
+/// Writes it all; where that is the fault, an answer that comes meanwhile is a failure.
+fn write(stream: &mut TcpStream, body: &[u8]) -> io::Result<()> {
+    if !has("response-413-early") {
+        return stream.write_all(body);
+    }
+    for (at, piece) in body.chunks(256 << 10).enumerate() {
+        // What comes after the last byte is in time.
+        if at > 0 && body.len() > 1 << 20 {
+            stream.set_read_timeout(Some(Duration::from_millis(1)))?;
+            if stream.peek(&mut [0]).is_ok() {
+                give_up();
+            }
+            stream.set_read_timeout(None)?;
+        }
+        stream.write_all(piece)?;
+    }
+    Ok(())
 }
 
 /// A `next` without a reader.
