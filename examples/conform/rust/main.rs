@@ -1,5 +1,6 @@
 //! The conform function on the crate `lambda_runtime`: what `lambfold conform` asks a function for.
 //! See docs/conform.md.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // its output is the log
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::{Value, json};

@@ -88,11 +88,13 @@ fn watchdog() {
 }
 
 fn ignore_sigterm() {
-    std::thread::spawn(|| {
+    let (installed, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime").block_on(async {
             let kind = tokio::signal::unix::SignalKind::terminate();
             let mut signals = tokio::signal::unix::signal(kind).expect("a handler");
+            installed.send(()).expect("somebody waits");
             loop {
                 signals.recv().await;
                 if has("sigterm-busy") != BUSY.load(Ordering::SeqCst) {
@@ -101,6 +103,7 @@ fn ignore_sigterm() {
             }
         });
     });
+    wait.recv().expect("a handler");
 }
 
 fn work(mut client: Client, concurrent: bool) {
