@@ -202,7 +202,7 @@ mod tests {
         let program = work.path().join("bootstrap");
         write(&program, "#!/bin/sh\r\n", 0o755);
         let error = Subject::new(&program, &[], HERE).unwrap_err().to_string();
-        assert!(error.contains("CR LF") || error.contains("line ending"), "{error}");
+        assert!(error.contains("carriage return") && error.contains("sed -i"), "{error}");
         let missing = Subject::new(&work.path().join("none"), &[], HERE).unwrap_err().to_string();
         assert!(missing.starts_with("could not read "), "{missing}");
     }
