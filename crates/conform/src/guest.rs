@@ -141,9 +141,9 @@ fn sandboxed(
         memory_bytes: MEMORY_BYTES,
         processes: PROCESSES,
         open_files: OPEN_FILES,
-        cpu_weight: 0,
         listeners: vec![plan.address],
         hostname: "169.254.100.1".to_owned(),
+        ..Spec::default()
     };
     let (done, made) = mpsc::channel();
     sandboxes.create(spec, move |sandbox| {
