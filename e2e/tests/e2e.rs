@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // tests: a failed unwrap is a failed test
 
 mod e2e {
+    mod browser;
     mod cgroup_v2;
     mod clients;
     mod concurrency;
