@@ -459,6 +459,6 @@ mod tests {
     fn aws_gives_one_processor_for_each_1769_mb() {
         assert_eq!(cpu_quota_us(1_769), 100_000);
         assert_eq!(cpu_quota_us(128), 7_235);
-        assert_eq!(cpu_quota_us(10_240), 578_857);
+        assert_eq!(cpu_quota_us(10_240), 578_858);
     }
 }

@@ -130,7 +130,6 @@ fn work(mut client: Client, concurrent: bool) {
         }
         let guard = has("concurrency-independent").then(|| ONE_AT_A_TIME.lock().expect("a lock"));
         let answer = function::call(&invocation, &mut stale);
-        drop(guard);
         let mut id = invocation.id.clone();
         if has("concurrency-ids") && invocation.word().as_deref() == Some("sleep") {
             id.clone_from(&LATEST.lock().expect("a lock"));
@@ -139,6 +138,8 @@ fn work(mut client: Client, concurrent: bool) {
             id = id.to_ascii_lowercase();
         }
         answer_event(&mut client, &id, &invocation, &answer, concurrent);
+        // Not before the answer is out: another one could pass it.
+        drop(guard);
         BUSY.store(false, Ordering::SeqCst);
     }
 }
