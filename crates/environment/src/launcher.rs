@@ -436,9 +436,8 @@ fn take_over(made: Made, with_extensions: bool) -> io::Result<Taken> {
 }
 
 fn extension_pipe() -> io::Result<(AsyncFd<Arc<File>>, OwnedFd)> {
-    let (write, read) = tokio::net::unix::pipe::pipe()?;
-    let read = File::from(read.into_nonblocking_fd()?);
-    Ok((watch(Arc::new(read))?, write.into_blocking_fd()?))
+    let (read, write) = lambfold_sandbox::output_pipe()?;
+    Ok((watch(Arc::new(File::from(read)))?, write))
 }
 
 /// Registers a descriptor for readability.

@@ -89,6 +89,18 @@ impl std::fmt::Debug for Sandboxes {
     }
 }
 
+/// A pipe for what guests write, and whose reading end does not block. Guests can open it anew, as
+/// scripts do that write to `/dev/stderr`: it belongs to this process's user, who is nobody inside.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    rustix::fs::fchmod(&write, rustix::fs::Mode::from_raw_mode(0o622))?;
+    Ok((read, write))
+}
+
 impl Sandboxes {
     /// Sweeps what an earlier run left, starts the spawner, and returns when it is ready.
     pub fn start(mut config: Config) -> Result<Sandboxes, StartError> {
@@ -152,8 +164,7 @@ impl Sandboxes {
         let id = spec.id.clone();
         let made = (|| {
             let (control, theirs) = wire::pair()?;
-            let (output, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-            rustix::io::ioctl_fionbio(&output, true)?;
+            let (output, write) = output_pipe()?;
             Ok((control, theirs, output, write))
         })();
         let (control, theirs, output, write) = match made {

@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("basics::a_signal_reaches_a_whole_group", a_signal_reaches_a_whole_group),
     ("basics::output_may_go_elsewhere", output_may_go_elsewhere),
     ("basics::sockets_of_the_inside_reach_the_inside", sockets_of_the_inside_reach_the_inside),
+    ("basics::output_can_be_opened_by_its_name", output_can_be_opened_by_its_name),
     ("basics::threads_and_interpreters_run", threads_and_interpreters_run),
     ("basics::specifications_are_checked", specifications_are_checked),
     ("basics::a_missing_source_names_its_step", a_missing_source_names_its_step),
@@ -255,6 +256,15 @@ fn a_signal_reaches_a_whole_group() {
     inside.sandbox.signal_group(process, 15).unwrap();
     assert_eq!(inside.event(), Event::Exited { process, status: ExitStatus::Code(3) });
     assert_eq!(inside.output(), "child\n");
+}
+
+fn output_can_be_opened_by_its_name() {
+    let world = World::new();
+    let script = "echo out >/dev/stdout; echo err >/dev/stderr; echo fd >/proc/self/fd/1";
+    assert_eq!(world.sandbox().bash(script).ok(), "out\nerr\nfd\n");
+    // Written to, and no more.
+    let run = world.sandbox().bash("exec 2>/dev/null; cat </dev/stdout");
+    assert_eq!((run.status, run.output.as_str()), (ExitStatus::Code(1), ""));
 }
 
 fn output_may_go_elsewhere() {
