@@ -54,6 +54,7 @@ built!(
     GetLayerVersionByArn,
     GetProvisionedConcurrencyConfig,
     Invoke,
+    InvokeWithResponseStream,
     ListAliases,
     ListFunctions,
     ListLayerVersions,

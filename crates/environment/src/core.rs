@@ -12,7 +12,7 @@ use crate::environment::{OnAnswer, OnEnd};
 use crate::fault::Fault;
 use crate::isolation::{Cell, Dialing};
 use crate::output::{Output, Pipe, Writer};
-use crate::phase::{Effects, Init, Invoke, Over, Phase, Stage, Stop, Timing, platform_answer};
+use crate::phase::{Effects, Init, Invoke, Over, Phase, Stage, Stop, Timing};
 use lambfold_runtime_api::{
     Delivery, EXTENSIONS, ExtensionDelivery, Extensions, Machine, Next, NextReply, Refusal, State,
     Ticket,
@@ -133,6 +133,7 @@ impl Core {
             stage: Stage::Run,
             runtime_done: false,
             trace: invocation.trace_id.clone(),
+            sink: invocation.sink.clone(),
             timing: None,
             answer: Some(answer),
             ended,
@@ -383,7 +384,8 @@ fn close(
     fx: &mut Effects,
 ) {
     if let Some(answer) = invoke.answer.take() {
-        fx.answer = Some((answer, platform_answer(fault.payload(invoke.request_id))));
+        fx.answer = Some((answer, fault.answer(invoke.request_id)));
+        fx.close = invoke.sink.take();
     }
     fx.ended = Some((invoke.ended, PhaseEnd { reusable, log_tail }));
 }

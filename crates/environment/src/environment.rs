@@ -169,6 +169,9 @@ impl Inner {
             self.wake.notify_one();
         }
         let mut ended = fx.ended;
+        if let Some(sink) = fx.close {
+            sink.close();
+        }
         if let Some((on_answer, answer)) = fx.answer {
             on_answer(answer);
             let mut state = self.lock();

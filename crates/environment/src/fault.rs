@@ -1,11 +1,12 @@
 //! Why an environment failed, in AWS's words (behaviour specification §4.3).
 
 use crate::context::EXTENSIONS_FOLDER;
+use crate::phase::platform_answer;
 use bytes::Bytes;
 use lambfold_logs::{Status, fault_line, timeout_line};
 use lambfold_runtime_api::{EXTENSIONS, ExtensionError, ShutdownReason};
 use lambfold_sandbox::ExitStatus;
-use lambfold_types::RequestId;
+use lambfold_types::{Answer, RequestId};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -126,6 +127,16 @@ impl Fault {
             .into(),
             _ => error_payload(error_type, request_id, &text),
         }
+    }
+
+    /// The caller's result.
+    pub(crate) fn answer(&self, request_id: RequestId) -> Answer {
+        let stream_error = match self {
+            Self::Timeout { .. } => "Sandbox.Timeout",
+            _ => "Sandbox.Failure",
+        };
+        let answer = platform_answer(self.payload(request_id));
+        Answer { stream_error: Some(stream_error.into()), ..answer }
     }
 
     /// Why SHUTDOWN is told.

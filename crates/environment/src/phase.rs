@@ -5,7 +5,7 @@ use crate::isolation::Cell;
 use crate::output::Moment;
 use bytes::Bytes;
 use lambfold_runtime_api::{Delivery, Event, ExtensionDelivery, Refusal, ShutdownReason};
-use lambfold_types::{Answer, PhaseEnd, RequestId};
+use lambfold_types::{Answer, PhaseEnd, RequestId, ResponseSink};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -68,6 +68,8 @@ pub(crate) struct Invoke {
     /// Present while somebody wants to know.
     pub(crate) timing: Option<Timing>,
     pub(crate) wants_tail: bool,
+    /// Where a streamed response goes.
+    pub(crate) sink: Option<Arc<dyn ResponseSink>>,
     /// Until it is answered.
     pub(crate) answer: Option<OnAnswer>,
     pub(crate) ended: OnEnd,
@@ -142,6 +144,8 @@ pub(crate) struct Effects {
     /// Extensions that wait, and what they are told.
     pub(crate) tell: Vec<(oneshot::Sender<ExtensionDelivery>, ExtensionDelivery)>,
     pub(crate) answer: Option<(OnAnswer, Answer)>,
+    /// The sink of a response whose runtime is given up; before the answer.
+    pub(crate) close: Option<Arc<dyn ResponseSink>>,
     pub(crate) ended: Option<(OnEnd, PhaseEnd)>,
     pub(crate) ready: Option<(oneshot::Sender<bool>, bool)>,
     /// The keeper sleeps for too long.
@@ -153,5 +157,5 @@ pub(crate) struct Effects {
 /// An answer that the platform gives in the function's place.
 pub(crate) fn platform_answer(payload: Bytes) -> Answer {
     let content_type = Some("application/json".into());
-    Answer { payload, content_type, function_error: true }
+    Answer { payload, content_type, function_error: true, stream_error: None }
 }

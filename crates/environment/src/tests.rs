@@ -9,3 +9,4 @@ mod freeze;
 mod init;
 mod invoke;
 mod random;
+mod streaming;

@@ -1,5 +1,6 @@
 //! Answers: one body type, and the few shapes that answers have.
 
+use crate::streaming::EventBody;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -21,11 +22,12 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 pub(crate) type Answer = Response<AnswerBody>;
 
-/// Bytes at hand, or a file on its way.
+/// Bytes at hand, a file on its way, or the response of a function that runs.
 #[derive(Debug)]
 pub(crate) enum AnswerBody {
     Full(Option<Bytes>),
     File(FileBody),
+    Events(Box<EventBody>),
 }
 
 /// A file, read by blocking threads one piece at a time: a peer that does not read holds no
@@ -49,11 +51,11 @@ impl AnswerBody {
         Self::Full(Some(bytes.into()).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// The bytes at hand; none of a file.
+    /// The bytes at hand; none of what is on its way.
     pub(crate) fn bytes(&self) -> Bytes {
         match self {
             Self::Full(bytes) => bytes.clone().unwrap_or_default(),
-            Self::File(_) => Bytes::new(),
+            Self::File(_) | Self::Events(_) => Bytes::new(),
         }
     }
 
@@ -74,6 +76,9 @@ impl Body for AnswerBody {
         match self.get_mut() {
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::File(file) => file.poll(context),
+            Self::Events(events) => {
+                events.poll(context).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -81,14 +86,18 @@ impl Body for AnswerBody {
         match self {
             Self::Full(bytes) => bytes.is_none(),
             Self::File(file) => file.left == 0,
+            Self::Events(events) => events.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(match self {
-            Self::Full(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
-            Self::File(file) => file.left,
-        })
+        match self {
+            Self::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::File(file) => SizeHint::with_exact(file.left),
+            Self::Events(_) => SizeHint::new(),
+        }
     }
 }
 

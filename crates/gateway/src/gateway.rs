@@ -3,6 +3,7 @@
 use crate::answer::{self, Answer};
 use crate::download::Tickets;
 use crate::guard::Guard;
+use crate::invoke::Operation;
 use crate::metrics::{Counters, Metric};
 use crate::receive::{self, ReceiveError, Received, Receiver};
 use crate::{download, import, invoke, lambda, logs_api, scope, sts};
@@ -68,7 +69,7 @@ pub struct Gateway {
     pub(crate) control: Control,
     pub(crate) invoker: Invoker,
     pub(crate) logs: Logs,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) receiver: Receiver,
     pub(crate) tickets: Tickets,
     pub(crate) guard: Guard,
@@ -102,7 +103,7 @@ impl Gateway {
             control,
             invoker,
             logs,
-            counters: Counters::new(),
+            counters: Arc::new(Counters::new()),
             tickets: Tickets::new(),
             metrics: Box::new(metrics),
             ready: AtomicBool::new(true),
@@ -145,7 +146,12 @@ impl Gateway {
         if head.method == Method::POST
             && let Some(function) = invoke::function_of(path)
         {
-            return invoke::answer(self, function, &head, body, id).await;
+            return invoke::answer(self, function, Operation::Whole, &head, body, id).await;
+        }
+        if head.method == Method::POST
+            && let Some(function) = invoke::streaming_function_of(path)
+        {
+            return invoke::answer(self, function, Operation::Streaming, &head, body, id).await;
         }
         match path {
             "/" => self.root(&head, body, id).await,

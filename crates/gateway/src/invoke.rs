@@ -1,11 +1,12 @@
-//! Invoke: the shortest way from a request to a runtime and back. Plain names skip the service
+//! Invoke and InvokeWithResponseStream: the shortest way from a request to a runtime and back. Plain names skip the service
 //! model; whatever is unusual goes through it, so that it is refused in AWS's words.
 
 use crate::answer::{self, Answer, AnswerBody};
 use crate::gateway::Gateway;
 use crate::metrics::Kind;
 use crate::receive::{self, ReceiveError};
-use crate::{error, scope};
+use crate::streaming::EventBody;
+use crate::{error, eventstream, scope};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use lambfold_api_model::{ApiError, Model, Request, query_pairs};
 use lambfold_http1::{Connection, Draft, Fields, Head, Method};
-use lambfold_invoke::Request as InvokeRequest;
+use lambfold_invoke::{Request as InvokeRequest, StreamingOutcome};
 use lambfold_types::limits::{CLIENT_CONTEXT_BYTES, SYNC_REQUEST_BYTES};
 use lambfold_types::{RequestId, Scope, Version};
 use serde::de::IgnoredAny;
@@ -41,22 +42,51 @@ const NOT_BUILT: [(&str, &str); 2] = [
 /// Longest tracing header that is passed on, bytes.
 const TRACE_BYTES: usize = 1_024;
 
+/// How the response comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Invoke
+    Whole,
+    /// InvokeWithResponseStream
+    Streaming,
+}
+
+impl Operation {
+    fn uri(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Whole => ("/2015-03-31/functions/", "/invocations"),
+            Self::Streaming => ("/2021-11-15/functions/", "/response-streaming-invocations"),
+        }
+    }
+
+    fn function_of(self, path: &str) -> Option<&str> {
+        let (before, after) = self.uri();
+        let label = path.strip_prefix(before)?;
+        let label = label.trim_end_matches('/').strip_suffix(after)?;
+        (!label.contains('/')).then_some(label)
+    }
+}
+
 /// The function label of an Invoke path, undecoded; `None` when it is another path.
 pub(crate) fn function_of(path: &str) -> Option<&str> {
-    let label = path.strip_prefix("/2015-03-31/functions/")?;
-    let label = label.trim_end_matches('/').strip_suffix("/invocations")?;
-    (!label.contains('/')).then_some(label)
+    Operation::Whole.function_of(path)
+}
+
+/// The same of an InvokeWithResponseStream path.
+pub(crate) fn streaming_function_of(path: &str) -> Option<&str> {
+    Operation::Streaming.function_of(path)
 }
 
 pub(crate) async fn answer(
     gateway: &Gateway,
     function: &str,
+    operation: Operation,
     head: &Parts,
     body: Incoming,
     id: RequestId,
 ) -> Answer {
     let mut body = Some(body);
-    let mut answer = match run(gateway, function, head, &mut body, id).await {
+    let mut answer = match run(gateway, function, operation, head, &mut body, id).await {
         Ok(answer) => answer,
         Err(Failure::Api(error)) => answer::error(&error),
         Err(Failure::Lost(answer)) => answer,
@@ -97,16 +127,20 @@ struct Call<'a> {
 async fn run(
     gateway: &Gateway,
     function: &str,
+    operation: Operation,
     head: &Parts,
     body: &mut Option<Incoming>,
     id: RequestId,
 ) -> Result<Answer, Failure> {
     let query = head.uri.query().unwrap_or_default();
-    let call = Call::read(gateway, function, &head.headers, query, id)?;
+    let call = Call::read(gateway, function, operation, &head.headers, query, id)?;
     let payload = match body.take() {
         Some(body) => read_payload(gateway, head, body).await?,
         None => Bytes::new(),
     };
+    if operation == Operation::Streaming && call.kind == Kind::RequestResponse {
+        return Ok(call.stream(gateway, payload).await?);
+    }
     let done = call.perform(gateway, payload).await?;
     let mut answer = Response::new(AnswerBody::full(done.payload.clone()));
     *answer.status_mut() = done.status;
@@ -122,11 +156,12 @@ impl<'a> Call<'a> {
     fn read(
         gateway: &'a Gateway,
         function: &'a str,
+        operation: Operation,
         headers: &dyn Fields,
         query: &'a str,
         id: RequestId,
     ) -> Result<Self, ApiError> {
-        let target = Target::read(function, headers, query)?;
+        let target = Target::read(function, operation, headers, query)?;
         let id = client_request_id(headers)?.unwrap_or(id);
         for (header, feature) in NOT_BUILT {
             if headers.field(header).is_some() {
@@ -150,23 +185,53 @@ impl<'a> Call<'a> {
         })
     }
 
-    async fn perform(self, gateway: &Gateway, payload: Bytes) -> Result<Done, ApiError> {
-        let request = InvokeRequest {
+    fn request(&self, payload: Bytes) -> InvokeRequest<'_> {
+        InvokeRequest {
             scope: &self.scope,
             function: &self.function,
             qualifier: self.qualifier.as_deref(),
             request_id: self.id,
             payload,
             content_type: None,
-            client_context: self.client_context,
+            client_context: self.client_context.clone(),
             trace_id: Some(self.trace_id.clone()),
             log_tail: self.wants_log_tail,
+        }
+    }
+
+    /// Runs the function; the answer goes on while it runs.
+    async fn stream(self, gateway: &Gateway, payload: Bytes) -> Result<Answer, ApiError> {
+        let started = gateway.invoker.invoke_streaming(self.request(payload)).await;
+        let StreamingOutcome { executed_version, response, log_tail } =
+            started.map_err(|error| error::invoke(&error))?;
+        gateway.counters.invoked(self.kind);
+        let content_type = response.content_type().map(str::to_owned);
+        let log_tail = self.wants_log_tail.then_some(log_tail);
+        let events = EventBody::new(response, log_tail, gateway.counters.clone());
+        let mut answer = Response::new(AnswerBody::Events(Box::new(events)));
+        let mut set = |name, value: &str| {
+            answer::set(&mut answer, HeaderName::from_static(name), value);
         };
+        set("content-type", eventstream::MEDIA_TYPE);
+        if let Some(content_type) = content_type {
+            set("x-amzn-remapped-content-type", &content_type);
+        }
+        match executed_version {
+            Version::Latest => set(EXECUTED_VERSION, "$LATEST"),
+            Version::Published(number) => set(EXECUTED_VERSION, &number.to_string()),
+        }
+        set(TRACE_ID, &self.trace_id);
+        answer::set_request_id(&mut answer, self.id);
+        Ok(answer)
+    }
+
+    async fn perform(self, gateway: &Gateway, payload: Bytes) -> Result<Done, ApiError> {
+        let request = self.request(payload);
         let failed = |error| error::invoke(&error);
         let mut done = Done {
             status: StatusCode::OK,
             id: self.id,
-            trace_id: self.trace_id,
+            trace_id: self.trace_id.clone(),
             payload: Bytes::new(),
             function: None,
         };
@@ -263,7 +328,7 @@ where
     let lambfold_http1::Parts { head, body, mut peer } = connection.parts();
     let (path, query) = head.path_and_query();
     let function = function_of(path).unwrap_or_default();
-    let result = match Call::read(gateway, function, &head, query, id) {
+    let result = match Call::read(gateway, function, Operation::Whole, &head, query, id) {
         Ok(call) => tokio::select! {
             biased;
             result = call.perform(gateway, payload(Bytes::copy_from_slice(body))) => result,
@@ -316,10 +381,15 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn read(function: &'a str, headers: &dyn Fields, query: &'a str) -> Result<Self, ApiError> {
+    fn read(
+        function: &'a str,
+        operation: Operation,
+        headers: &dyn Fields,
+        query: &'a str,
+    ) -> Result<Self, ApiError> {
         let kind = match headers.field(INVOCATION_TYPE) {
             None | Some(b"RequestResponse") => Some(Kind::RequestResponse),
-            Some(b"Event") => Some(Kind::Event),
+            Some(b"Event") if operation == Operation::Whole => Some(Kind::Event),
             Some(b"DryRun") => Some(Kind::DryRun),
             Some(_) => None,
         };
@@ -340,7 +410,8 @@ impl<'a> Target<'a> {
             return Ok(Self { function: Cow::Borrowed(function), qualifier, kind, wants_log_tail });
         }
         // The model checks everything and says what is wrong in AWS's words.
-        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let (before, after) = operation.uri();
+        let path = format!("{before}{function}{after}");
         let routed = Model::get().route("POST", &path, query)?;
         let header = |name: &str| headers.field(name).and_then(text);
         let input = Request { routed, query, header: &header, body: &[] }.input()?;
@@ -452,83 +523,4 @@ fn trace_id(headers: &dyn Fields) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderMap;
-    use http::header::CONTENT_TYPE;
-
-    #[test]
-    fn the_path_names_the_function() {
-        let path = |label| format!("/2015-03-31/functions/{label}/invocations");
-        assert_eq!(function_of(&path("f")), Some("f"));
-        assert_eq!(function_of(&path("arn%3Aaws")), Some("arn%3Aaws"));
-        assert_eq!(function_of(&format!("{}/", path("f"))), Some("f"));
-        assert_eq!(function_of(&path("a/b")), None);
-        assert_eq!(function_of("/2015-03-31/functions/f"), None);
-        assert_eq!(function_of("/2015-03-31/functions/invocations"), None);
-    }
-
-    #[test]
-    fn traces_are_completed() {
-        let trace = |given: Option<&str>| {
-            let mut headers = HeaderMap::new();
-            if let Some(given) = given {
-                headers.insert(TRACE_ID, given.parse().expect("value"));
-            }
-            trace_id(&headers)
-        };
-        let fresh = trace(None);
-        let parts: Vec<&str> = fresh.split(';').collect();
-        assert_eq!(parts.len(), 3, "{fresh}");
-        let root: Vec<&str> = parts[0].split('-').collect();
-        assert_eq!((root[0], root[1].len(), root[2].len()), ("Root=1", 8, 24), "{fresh}");
-        assert_eq!(parts[1].len(), "Parent=".len() + 16);
-        assert_eq!(parts[2], "Sampled=0");
-        let whole = "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=1;Lineage=a:0";
-        assert_eq!(trace(Some(whole)), whole);
-        assert!(trace(Some("Root=1-0-0;Sampled=1")).starts_with("Root=1-0-0;Sampled=1;Parent="));
-        assert!(trace(Some("nonsense")).starts_with("Root=1-"));
-    }
-
-    #[test]
-    fn media_types() {
-        let check = |kind: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, kind.parse().expect("value"));
-            check_media_type(&headers).map_err(|error| error.status)
-        };
-        for kind in [
-            "application/json",
-            "Application/JSON; charset=utf-8",
-            "application/x-amz-json-1.1",
-            "application/cloudevents+json",
-            "application/octet-stream",
-            "application/x-www-form-urlencoded",
-        ] {
-            assert_eq!(check(kind), Ok(()), "{kind}");
-        }
-        for kind in
-            ["text/plain", "image/png", "application/xml", "multipart/form-data; boundary=x"]
-        {
-            assert_eq!(check(kind), Err(415), "{kind}");
-        }
-    }
-
-    #[test]
-    fn client_contexts() {
-        let context = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CLIENT_CONTEXT, text.parse().expect("value"));
-            client_context(&headers).map_err(|error| error.code.into_owned())
-        };
-        let bad = Err("InvalidRequestContentException".to_owned());
-        assert_eq!(context("eyJhIjoxfQ==").map(|c| c.as_deref() == Some("{\"a\":1}")), Ok(true));
-        assert_eq!(context(""), Ok(None));
-        assert_eq!(context("*"), bad);
-        assert_eq!(context("aGVsbG8="), bad);
-        let sized = |quads: usize| STANDARD.encode(format!("\"{}\"", "a".repeat(3 * quads - 2)));
-        assert_eq!(sized(895).len(), 3_580);
-        assert!(context(&sized(895)).is_ok());
-        assert_eq!(context(&sized(896)), bad);
-    }
-}
+mod tests;

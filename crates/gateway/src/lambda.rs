@@ -222,7 +222,10 @@ async fn run(
             Ok(None)
         }
         Built::GetAccountSettings => body(&control.get_account_settings(scope)),
-        // Its path is taken before this table is asked; a trailing slash leads here.
+        // Their paths are taken before this table is asked; a trailing slash leads here.
         Built::Invoke => Err(ApiError::unknown_operation("POST", "…/invocations/")),
+        Built::InvokeWithResponseStream => {
+            Err(ApiError::unknown_operation("POST", "…/response-streaming-invocations/"))
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod answer;
 mod download;
 mod error;
+mod eventstream;
 mod gateway;
 mod guard;
 mod import;
@@ -17,6 +18,7 @@ mod metrics;
 mod receive;
 mod scope;
 mod server;
+mod streaming;
 mod sts;
 
 pub use gateway::{Config, Gateway, Limits};

@@ -27,7 +27,7 @@ pub(crate) struct Counters {
 }
 
 /// What an invocation is counted as.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     RequestResponse,
     Event,

@@ -174,6 +174,7 @@ impl Dispatcher {
             client_context: None,
             trace_id,
             wants_log_tail: false,
+            sink: None,
         };
         let answer = match self.pool.invoke(resolved.version, invocation) {
             Ok(in_flight) => in_flight.answer.await.unwrap_or(Err(PoolError::Lost)),

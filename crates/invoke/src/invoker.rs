@@ -3,13 +3,19 @@
 use crate::dispatch::Dispatcher;
 use crate::event::StoredEvent;
 use crate::port::{Functions, Placement, Queue};
+use crate::stream::{self, ResponseStream};
 use crate::{InvokeError, payload};
 use bytes::Bytes;
+use lambfold_pool::{InFlight, PoolError};
 use lambfold_store::NewEvent;
 use lambfold_types::{
-    Answer, Clock, Invocation, InvocationKind, PhaseEnd, RequestId, Scope, Version, limits,
+    Answer, Clock, Invocation, InvocationKind, PhaseEnd, RequestId, ResponseSink, Scope, Version,
+    limits,
 };
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -76,6 +82,17 @@ pub struct Outcome {
     pub log_tail: LogTailReceiver,
 }
 
+/// The beginning of the response of a streaming invocation.
+#[derive(Debug)]
+pub struct StreamingOutcome {
+    /// The version that runs.
+    pub executed_version: Version,
+    /// The response, as it comes.
+    pub response: ResponseStream,
+    /// The log's tail, later.
+    pub log_tail: LogTailReceiver,
+}
+
 /// The end of the log of one invocation, which comes when its invoke phase is over.
 #[derive(Debug)]
 pub struct LogTailReceiver(oneshot::Receiver<PhaseEnd>);
@@ -83,8 +100,13 @@ pub struct LogTailReceiver(oneshot::Receiver<PhaseEnd>);
 impl LogTailReceiver {
     /// Waits for the end of the phase; `None` when no tail was asked for, or the environment
     /// was lost.
-    pub async fn wait(self) -> Option<Vec<u8>> {
-        self.0.await.ok()?.log_tail
+    pub async fn wait(mut self) -> Option<Vec<u8>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    /// [`LogTailReceiver::wait`] as a poll function; not to be called again once it is ready.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Vec<u8>>> {
+        Pin::new(&mut self.0).poll(context).map(|end| end.ok()?.log_tail)
     }
 }
 
@@ -153,26 +175,51 @@ impl Invoker {
     /// # Errors
     /// See [`InvokeError`]: the function did not run, or its environment was lost.
     pub async fn invoke(&self, request: Request<'_>) -> Result<Outcome, InvokeError> {
-        let Request { request_id, payload, .. } = request;
+        let request_id = request.request_id;
+        let (executed_version, in_flight) = self.start(request, None)?;
+        let answer = in_flight.answer.await.unwrap_or(Err(PoolError::Lost))?;
+        let log_tail = LogTailReceiver(in_flight.end);
+        Ok(Outcome { request_id, executed_version, answer, log_tail })
+    }
+
+    /// Like [`Invoker::invoke`], for a caller who reads the response while the function runs:
+    /// ready as soon as the runtime begins to stream, or has answered whole.
+    ///
+    /// # Errors
+    /// As [`Invoker::invoke`].
+    pub async fn invoke_streaming(
+        &self,
+        request: Request<'_>,
+    ) -> Result<StreamingOutcome, InvokeError> {
+        let (sink, head, chunks) = stream::channel();
+        let (executed_version, in_flight) = self.start(request, Some(sink))?;
+        let InFlight { answer, end } = in_flight;
+        let response = ResponseStream::open(head, chunks, answer).await?;
+        Ok(StreamingOutcome { executed_version, response, log_tail: LogTailReceiver(end) })
+    }
+
+    fn start(
+        &self,
+        request: Request<'_>,
+        sink: Option<Arc<dyn ResponseSink>>,
+    ) -> Result<(Version, InFlight), InvokeError> {
         let resolved =
             self.0.functions.resolve(request.scope, request.function, request.qualifier)?;
-        check_size(&payload, limits::SYNC_REQUEST_BYTES, "RequestResponse")?;
-        payload::check(&payload)?;
+        check_size(&request.payload, limits::SYNC_REQUEST_BYTES, "RequestResponse")?;
+        payload::check(&request.payload)?;
         let executed_version = resolved.version.version;
         let invocation = Invocation {
-            request_id,
+            request_id: request.request_id,
             kind: InvocationKind::Synchronous,
             invoked_function_arn: resolved.invoked_arn.into(),
-            payload,
+            payload: request.payload,
             content_type: request.content_type,
             client_context: request.client_context,
             trace_id: request.trace_id,
             wants_log_tail: request.log_tail,
+            sink,
         };
-        let in_flight = self.0.pool.invoke(resolved.version, invocation)?;
-        let answer = in_flight.answer.await.unwrap_or(Err(lambfold_pool::PoolError::Lost))?;
-        let log_tail = LogTailReceiver(in_flight.end);
-        Ok(Outcome { request_id, executed_version, answer, log_tail })
+        Ok((executed_version, self.0.pool.invoke(resolved.version, invocation)?))
     }
 
     /// `DryRun`: all checks, nothing runs.

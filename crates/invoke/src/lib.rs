@@ -14,7 +14,9 @@ mod event;
 mod invoker;
 mod payload;
 mod port;
+mod stream;
 
 pub use error::{ErrorKind, InvokeError};
-pub use invoker::{AsyncConfig, Invoker, LogTailReceiver, Outcome, Request};
+pub use invoker::{AsyncConfig, Invoker, LogTailReceiver, Outcome, Request, StreamingOutcome};
 pub use port::{Functions, Placement, PortFuture, Queue};
+pub use stream::{Failure, Part, ResponseStream};

@@ -97,6 +97,7 @@ mod tests {
                 client_context: client_context.map(Into::into),
                 trace_id: None,
                 wants_log_tail: false,
+                sink: None,
             },
             deadline_ms: 1_767_323_045_678,
         }

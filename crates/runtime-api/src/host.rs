@@ -122,8 +122,9 @@ pub enum NextReply {
 
 /// What came of reading a post.
 ///
-/// Real streaming to callers will hand the host a stream here, at the first byte, in place of
-/// [`Posted::Response`]; until then a streamed response is collected whole.
+/// A streamed response goes into the invocation's
+/// [`ResponseSink`](lambfold_types::ResponseSink) while it is read, and [`Posted::Streamed`] is
+/// said of it at its end; without a sink it is collected and said to be a [`Posted::Response`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Posted {
     /// A response, byte for byte.
@@ -142,12 +143,37 @@ pub enum Posted {
         /// The classified error type, for telemetry; never replaces what the payload says.
         error_type: Box<str>,
     },
+    /// A response that was streamed.
+    Streamed {
+        /// How it ended.
+        end: StreamEnd,
+        /// What the runtime sent of it.
+        bytes: u64,
+    },
     /// The body is over the limit.
     TooLarge,
     /// The connection ended before the body did.
     Truncated,
     /// The response mode is unknown.
     InvalidResponseMode,
+}
+
+/// How a streamed response ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// As its sender meant it to.
+    Complete,
+    /// With an error, reported in its trailers.
+    Error {
+        /// The error document, byte for byte; may be empty or no JSON at all.
+        payload: Bytes,
+        /// The classified error type.
+        error_type: Box<str>,
+    },
+    /// At the limit; what came before it was passed on.
+    TooLarge,
+    /// The connection ended before the body did.
+    Truncated,
 }
 
 /// Who asks for the next event.

@@ -4,8 +4,9 @@
 //! What runtimes and extensions send flows in over listening sockets that [`serve`] is given; it is
 //! routed, checked and handed to a [`Host`], who drives a [`Machine`], the [`Extensions`] and a
 //! telemetry [`Relay`] under a lock of its own. What flows out are [`Event`]s and
-//! [`ExtensionEvent`]s, as answers to those who wait, [`Posted`] outcomes, for the invoker, and
-//! batches of records, which [`deliver`] sends to subscribers over a [`Network`] that it is given.
+//! [`ExtensionEvent`]s, as answers to those who wait, [`Posted`] outcomes and the chunks of
+//! streamed responses, for the invoker, and batches of records, which [`deliver`] sends to
+//! subscribers over a [`Network`] that it is given.
 //! The machines follow the transition tables of the behaviour specification §1.3 and §2.3 to the
 //! letter and know neither sockets nor time.
 //!
@@ -31,7 +32,9 @@ pub use extension::{
     Tracing,
 };
 pub use header::{classify_error_type, runtime_release};
-pub use host::{Caller, ExtensionReply, Host, NextReply, Posted, Registered, SubscribeError};
+pub use host::{
+    Caller, ExtensionReply, Host, NextReply, Posted, Registered, StreamEnd, SubscribeError,
+};
 pub use machine::{Handover, Machine, Next, NotReady, Post, Posting, State, Ticket};
 pub use refusal::Refusal;
 pub use shell::{Limits, serve};

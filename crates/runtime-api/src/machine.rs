@@ -13,7 +13,7 @@
 
 use crate::event::Event;
 use crate::refusal::Refusal;
-use lambfold_types::RequestId;
+use lambfold_types::{RequestId, ResponseSink};
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,10 +58,11 @@ pub enum Post {
 }
 
 /// A post that was let in; fenced by the generation in which it began.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Posting {
     generation: u64,
     to: State,
+    sink: Option<Arc<dyn ResponseSink>>,
 }
 
 impl Posting {
@@ -69,6 +70,12 @@ impl Posting {
     #[must_use]
     pub fn is_init_error(&self) -> bool {
         self.to == State::InitError
+    }
+
+    /// Where the response goes if it is streamed; `None`: it is collected.
+    #[must_use]
+    pub fn sink(&self) -> Option<Arc<dyn ResponseSink>> {
+        self.sink.clone()
     }
 }
 
@@ -225,9 +232,9 @@ impl<P> Machine<P> {
             return Err(Refusal::Transition { from: self.state, to });
         }
         self.state = to;
-        self.event = None;
+        let sink = self.event.take().and_then(|event| event.invocation.sink.clone());
         self.holder = None;
-        Ok(Posting { generation: self.generation, to })
+        Ok(Posting { generation: self.generation, to, sink })
     }
 
     /// `init/error` begins.
@@ -239,7 +246,7 @@ impl<P> Machine<P> {
             return Err(Refusal::Transition { from: self.state, to: State::InitError });
         }
         self.state = State::InitError;
-        Ok(Posting { generation: self.generation, to: State::InitError })
+        Ok(Posting { generation: self.generation, to: State::InitError, sink: None })
     }
 
     /// Whether a post still means anything.

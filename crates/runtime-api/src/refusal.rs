@@ -1,7 +1,8 @@
 use crate::machine::State;
 use http::StatusCode;
-use lambfold_types::limits::RESPONSE_BYTES;
+use lambfold_types::limits::{RESPONSE_BYTES, STREAMED_RESPONSE_BYTES};
 use std::borrow::Cow;
+use std::fmt::Display;
 
 /// Why a runtime's request is not done; what the runtime reads (behaviour specification §1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum Refusal {
     InvalidRequestId,
     /// The body is larger than [`RESPONSE_BYTES`].
     TooLarge,
+    /// The streamed body is larger than [`STREAMED_RESPONSE_BYTES`].
+    StreamTooLarge,
     /// The body ended before it was complete.
     Truncated,
     /// `Lambda-Runtime-Function-Response-Mode` is neither absent nor `streaming`.
@@ -41,7 +44,7 @@ impl Refusal {
             Self::InvalidRequestId | Self::Truncated | Self::InvalidResponseMode => {
                 StatusCode::BAD_REQUEST
             }
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge | Self::StreamTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -52,7 +55,7 @@ impl Refusal {
         match self {
             Self::Transition { .. } | Self::Concurrent { .. } => "InvalidStateTransition",
             Self::InvalidRequestId => "InvalidRequestID",
-            Self::TooLarge => "RequestEntityTooLarge",
+            Self::TooLarge | Self::StreamTooLarge => "RequestEntityTooLarge",
             Self::Truncated => "TruncatedHTTPRequest",
             Self::InvalidResponseMode => "InvalidFunctionResponseMode",
             Self::Internal => "InternalServerError",
@@ -72,12 +75,15 @@ impl Refusal {
             )
             .into(),
             Self::InvalidRequestId => "Invalid request ID".into(),
-            Self::TooLarge => {
-                format!("Exceeded maximum allowed payload size ({RESPONSE_BYTES} bytes).").into()
-            }
+            Self::TooLarge => too_large(RESPONSE_BYTES),
+            Self::StreamTooLarge => too_large(STREAMED_RESPONSE_BYTES),
             Self::Truncated => "HTTP request detected as truncated".into(),
             Self::InvalidResponseMode => "Invalid function response mode".into(),
             Self::Internal => "Internal Server Error".into(),
         }
     }
+}
+
+fn too_large(limit: impl Display) -> Cow<'static, str> {
+    format!("Exceeded maximum allowed payload size ({limit} bytes).").into()
 }

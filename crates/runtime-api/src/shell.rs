@@ -5,7 +5,10 @@ mod body;
 mod extension;
 mod io;
 mod route;
+mod shaping;
 mod short;
+mod stream;
+mod trailer;
 
 use crate::host::Host;
 use bytes::Bytes;

@@ -1,4 +1,6 @@
+use crate::stream::ResponseSink;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,17 +60,23 @@ pub struct Invocation {
     pub trace_id: Option<Arc<str>>,
     /// True when the caller asked for the last 4 KiB of the log (`LogType: Tail`).
     pub wants_log_tail: bool,
+    /// Where a streamed response goes; `None`: the caller wants every response whole.
+    pub sink: Option<Arc<dyn ResponseSink>>,
 }
 
-/// What the caller receives; present as soon as the runtime posted it.
+/// What the caller receives; present as soon as the runtime posted it, or as soon as the last
+/// byte of a streamed response went into its [`ResponseSink`].
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The response, or the error document, byte for byte.
+    /// The response, or the error document, byte for byte; nothing after a response that was
+    /// streamed to its end.
     pub payload: Bytes,
     /// As the runtime declared it.
     pub content_type: Option<Arc<str>>,
     /// True for every error of the function: reported by the runtime, crash, timeout.
     pub function_error: bool,
+    /// The code of an error that ends a stream, for a stream that had begun.
+    pub stream_error: Option<Cow<'static, str>>,
 }
 
 /// What is known when the invoke phase is over: the runtime asked for the next event, or the

@@ -8,6 +8,7 @@ mod function;
 mod invocation;
 pub mod limits;
 mod name;
+mod stream;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use function::{
@@ -19,3 +20,4 @@ pub use name::{
     AccountId, FunctionArn, FunctionName, FunctionRef, LayerName, LayerVersionArn, NameError,
     Partition, Qualifier, Region, Scope,
 };
+pub use stream::{CallerGone, ResponseSink, SinkFuture};

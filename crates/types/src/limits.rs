@@ -5,6 +5,14 @@
 pub const SYNC_REQUEST_BYTES: usize = 6_291_456;
 /// Largest buffered response that a runtime may post, bytes (6 MiB + 100).
 pub const RESPONSE_BYTES: usize = 6_291_556;
+/// Largest streamed response, bytes (200 MiB).
+pub const STREAMED_RESPONSE_BYTES: u64 = 209_715_200;
+/// What a streamed response may send at once before its bandwidth is limited, bytes (6 MiB).
+pub const STREAM_BURST_BYTES: usize = 6_291_456;
+/// What it may send from then on, bytes a second (2 MiB).
+pub const STREAM_BYTES_PER_S: usize = 2_097_152;
+/// How often it may send a part of that, milliseconds.
+pub const STREAM_REFILL_MS: u64 = 125;
 /// Largest event of an asynchronous invocation, bytes (1 MiB).
 pub const ASYNC_REQUEST_BYTES: usize = 1_048_576;
 /// Largest zip in a request, bytes (50 MiB).

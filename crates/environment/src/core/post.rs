@@ -3,11 +3,13 @@
 use super::Core;
 use crate::context::Context;
 use crate::fault::{Fault, error_payload};
-use crate::phase::{Effects, Phase, platform_answer};
+use crate::phase::{Effects, Invoke, Phase, platform_answer};
 use bytes::Bytes;
-use lambfold_runtime_api::{Post, Posted, Posting, Refusal, State};
+use lambfold_runtime_api::{Post, Posted, Posting, Refusal, State, StreamEnd};
 use lambfold_types::Answer;
-use lambfold_types::limits::RESPONSE_BYTES;
+use lambfold_types::limits::{RESPONSE_BYTES, STREAMED_RESPONSE_BYTES};
+use std::borrow::Cow;
+use std::fmt::Display;
 
 impl Core {
     pub(crate) fn begin_post(
@@ -50,35 +52,62 @@ impl Core {
             self.machine.sent(&posting)?;
         }
         let Phase::Invoke(invoke) = &mut self.phase else { return Err(Refusal::Internal) };
-        let answer = match posted {
+        let (answer, produced_bytes) = match posted {
             Posted::Response { payload, content_type } => {
-                Answer { payload, content_type, function_error: false }
+                let bytes = payload.len() as u64;
+                let answer =
+                    Answer { payload, content_type, function_error: false, stream_error: None };
+                (answer, bytes)
             }
             Posted::Error { payload, content_type, error_type: _ } => {
-                Answer { payload, content_type, function_error: true }
+                let bytes = payload.len() as u64;
+                let answer =
+                    Answer { payload, content_type, function_error: true, stream_error: None };
+                (answer, bytes)
             }
             Posted::TooLarge => {
-                invoke.refused = Some("Function.ResponseSizeTooLarge");
-                platform_answer(too_large())
+                let answer = too_large(invoke, RESPONSE_BYTES);
+                let bytes = answer.payload.len() as u64;
+                (answer, bytes)
             }
             Posted::InvalidResponseMode => {
                 invoke.refused = Some("Runtime.InvalidResponseModeHeader");
-                platform_answer(Bytes::new())
+                (platform_answer(Bytes::new()), 0)
             }
             Posted::Truncated => {
-                const TYPE: &str = "Runtime.TruncatedResponse";
-                // A runtime that dies in the middle of its response is cut off, too: then its
-                // exit is the better answer, and it comes in a moment.
-                invoke.refused = Some(TYPE);
-                let text = Refusal::Truncated.message();
-                invoke.withheld =
-                    Some(platform_answer(error_payload(TYPE, invoke.request_id, &text)));
+                invoke.withheld = Some(truncated(invoke));
                 return Ok(());
+            }
+            Posted::Streamed { end, bytes } => {
+                let error = |payload, code: Cow<'static, str>| Answer {
+                    stream_error: Some(code),
+                    ..platform_answer(payload)
+                };
+                let answer = match end {
+                    StreamEnd::Complete => Answer {
+                        payload: Bytes::new(),
+                        content_type: None,
+                        function_error: false,
+                        stream_error: None,
+                    },
+                    StreamEnd::Error { payload, error_type } => {
+                        error(payload, String::from(error_type).into())
+                    }
+                    StreamEnd::TooLarge => too_large(invoke, STREAMED_RESPONSE_BYTES),
+                    StreamEnd::Truncated => {
+                        if let Some(timing) = &mut invoke.timing {
+                            timing.produced_bytes = bytes;
+                        }
+                        invoke.withheld = Some(truncated(invoke));
+                        return Ok(());
+                    }
+                };
+                (answer, bytes)
             }
         };
         if let Some(timing) = &mut invoke.timing {
             timing.answered = Some(ctx.moment());
-            timing.produced_bytes = u64::try_from(answer.payload.len()).unwrap_or(u64::MAX);
+            timing.produced_bytes = produced_bytes;
         }
         if let Some(on_answer) = invoke.answer.take() {
             fx.answer = Some((on_answer, answer));
@@ -90,7 +119,9 @@ impl Core {
         let error_type = match posted {
             Posted::Error { payload, content_type, error_type } => {
                 if !payload.is_empty() {
-                    self.init_error = Some(Answer { payload, content_type, function_error: true });
+                    let answer =
+                        Answer { payload, content_type, function_error: true, stream_error: None };
+                    self.init_error = Some(answer);
                 }
                 error_type
             }
@@ -100,9 +131,23 @@ impl Core {
     }
 }
 
-fn too_large() -> Bytes {
-    format!(
-        "{{\"errorMessage\":\"Response payload size exceeded maximum allowed payload size ({RESPONSE_BYTES} bytes).\",\"errorType\":\"Function.ResponseSizeTooLarge\"}}"
-    )
-    .into()
+/// A response that the platform does not take, from a runtime that stays well.
+fn too_large(invoke: &mut Invoke, limit: impl Display) -> Answer {
+    const TYPE: &str = "Function.ResponseSizeTooLarge";
+    invoke.refused = Some(TYPE);
+    let payload = format!(
+        "{{\"errorMessage\":\"Response payload size exceeded maximum allowed payload size ({limit} bytes).\",\"errorType\":\"{TYPE}\"}}"
+    );
+    Answer { stream_error: Some(TYPE.into()), ..platform_answer(payload.into()) }
+}
+
+/// The answer to a response that was cut off, for the end of the phase: a runtime that dies in
+/// the middle of its response is cut off, too, and then its exit is the better answer, and comes
+/// in a moment.
+fn truncated(invoke: &mut Invoke) -> Answer {
+    const TYPE: &str = "Runtime.TruncatedResponse";
+    invoke.refused = Some(TYPE);
+    let text = Refusal::Truncated.message();
+    let answer = platform_answer(error_payload(TYPE, invoke.request_id, &text));
+    Answer { stream_error: Some(TYPE.into()), ..answer }
 }

@@ -9,7 +9,7 @@
 use super::{Core, close};
 use crate::context::Context;
 use crate::fault::Fault;
-use crate::phase::{Effects, Invoke, Over, Phase, Stage, Stop, StopStep, platform_answer};
+use crate::phase::{Effects, Invoke, Over, Phase, Stage, Stop, StopStep};
 use lambfold_runtime_api::{ExtensionEvent, ExtensionRefusal, ShutdownReason};
 use lambfold_types::Answer;
 use std::sync::Arc;
@@ -51,6 +51,7 @@ impl Core {
             Phase::Invoke(mut invoke) => {
                 if let Some(answer) = invoke.answer.take() {
                     fx.answer = Some((answer, self.fault_answer(&invoke, &fault)));
+                    fx.close = invoke.sink.take();
                 }
                 Over::Invoke { invoke, fault, end }
             }
@@ -88,7 +89,7 @@ impl Core {
             (Some(answer), _) if during_init => return answer.clone(),
             _ => {}
         }
-        platform_answer(fault.payload(invoke.request_id))
+        fault.answer(invoke.request_id)
     }
 
     fn refuse_runtime(&mut self, fx: &mut Effects) {

@@ -348,6 +348,10 @@ impl Guest {
         Guest { address: other.address, connection: None, output: None, pipe: None }
     }
 
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
     pub(crate) async fn print(&mut self, text: &str) {
         if let Some(pipe) = &mut self.pipe {
             return pipe.write_all(text.as_bytes()).unwrap();
@@ -558,6 +562,7 @@ pub(crate) fn invocation(payload: &str) -> Invocation {
         client_context: None,
         trace_id: None,
         wants_log_tail: true,
+        sink: None,
     }
 }
 

@@ -43,7 +43,7 @@ impl Placement for Fakes {
         let tail = invocation.wants_log_tail;
         self.seen.lock().unwrap().push(invocation);
         let reply = |payload: Bytes, function_error| {
-            Ok(Answer { payload, content_type: None, function_error })
+            Ok(Answer { payload, content_type: None, function_error, stream_error: None })
         };
         match &payload[..] {
             b"\"throttle\"" => {

@@ -177,7 +177,7 @@ impl Environment for FakeEnvironment {
             tokio::time::sleep(wait).await;
             world.running.fetch_sub(1, Ordering::SeqCst);
             let payload: Bytes = invocation.payload;
-            answer(Answer { payload, content_type: None, function_error });
+            answer(Answer { payload, content_type: None, function_error, stream_error: None });
             let log_tail = invocation.wants_log_tail.then(|| b"the log".to_vec());
             ended(PhaseEnd { reusable: true, log_tail });
         });

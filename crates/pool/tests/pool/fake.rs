@@ -48,6 +48,7 @@ pub(crate) fn invocation(act: Act) -> Invocation {
         client_context: None,
         trace_id: None,
         wants_log_tail: false,
+        sink: None,
     }
 }
 
@@ -252,6 +253,7 @@ impl FakeEnvironment {
             payload: Bytes::from(self.number.to_string()),
             content_type: None,
             function_error: false,
+            stream_error: None,
         });
     }
 

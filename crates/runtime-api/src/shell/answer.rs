@@ -1,25 +1,24 @@
 use super::body::{self, BodyFault, Collected};
 use super::extension;
 use super::route::{Route, route};
+use super::stream::{self, Pumped};
+use super::trailer::{self, ERROR_TYPE, Reported};
 use crate::event::Delivery;
 use crate::header::classify_error_type;
-use crate::host::{Caller, Host, NextReply, Posted};
+use crate::host::{Caller, Host, NextReply, Posted, StreamEnd};
 use crate::machine::{Post, Posting, Ticket};
 use crate::refusal::Refusal;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::Full;
 use lambfold_http1::Fields;
+use lambfold_types::ResponseSink;
 use lambfold_types::limits::RESPONSE_BYTES;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
-const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 pub(super) const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_CAUSE_TYPE: &[u8] = b"application/vnd.aws.lambda.error.cause+json";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -130,6 +129,10 @@ struct Reading<'a, H: Host> {
 }
 
 impl<H: Host> Reading<'_, H> {
+    fn sink(&self) -> Option<Arc<dyn ResponseSink>> {
+        self.posting.as_ref().and_then(Posting::sink)
+    }
+
     fn finish(mut self, posted: Posted) -> Result<(), Refusal> {
         match self.posting.take() {
             Some(posting) => self.host.finish(posting, posted),
@@ -168,6 +171,11 @@ where
         Post::Response => response_mode(headers),
         Post::Error => Ok(Mode::Buffered),
     };
+    if mode == Ok(Mode::Streaming)
+        && let Some(sink) = reading.sink()
+    {
+        return stream_answer(reading, &*sink, headers, body).await;
+    }
     let (posted, refusal) = match mode {
         Err(refusal) => (Posted::InvalidResponseMode, Some(refusal)),
         Ok(mode) => match body::collect(body, RESPONSE_BYTES).await {
@@ -185,6 +193,40 @@ where
     // The invoker's result does not wait for the rest of a body that is thrown away.
     let finished = reading.finish(posted);
     match finished.err().or(refusal) {
+        Some(refusal) => {
+            body::drain(body).await;
+            refuse(refusal)
+        }
+        None => accepted(),
+    }
+}
+
+/// Passes a response on while the runtime sends it.
+async fn stream_answer<H, B>(
+    reading: Reading<'_, H>,
+    sink: &dyn ResponseSink,
+    headers: &HeaderMap,
+    body: &mut B,
+) -> Reply
+where
+    H: Host,
+    B: Body<Data = Bytes> + Unpin,
+{
+    sink.begin(content_type(headers));
+    let Pumped { end, bytes } = stream::pump(body, sink, trailer::is_declared(headers)).await;
+    let Some(end) = end else {
+        // It was given up in the middle: the host hears that this post is over, and refuses it.
+        let refused = reading.finish(Posted::Streamed { end: StreamEnd::Truncated, bytes });
+        let mut reply = refuse(refused.err().unwrap_or(Refusal::Truncated));
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return reply;
+    };
+    let refusal = match end {
+        StreamEnd::Complete | StreamEnd::Error { .. } => None,
+        StreamEnd::TooLarge => Some(Refusal::StreamTooLarge),
+        StreamEnd::Truncated => Some(Refusal::Truncated),
+    };
+    match reading.finish(Posted::Streamed { end, bytes }).err().or(refusal) {
         Some(refusal) => {
             body::drain(body).await;
             refuse(refusal)
@@ -224,71 +266,19 @@ pub(super) fn posted(post: Post, headers: &dyn Fields, body: Bytes) -> Posted {
 fn response(mode: Mode, headers: &HeaderMap, collected: Collected) -> Posted {
     if mode == Mode::Streaming {
         let reported = match &collected.trailers {
-            Some(trailers) => trailer_error(
-                trailers.get(ERROR_TYPE).map(HeaderValue::as_bytes),
-                trailers.get(ERROR_BODY).map(HeaderValue::as_bytes),
-            ),
-            None if declares_error_trailer(headers) => trailer_in_body(&collected.bytes),
+            Some(trailers) => trailer::of_trailers(trailers),
+            None if trailer::is_declared(headers) => trailer::at_the_end(&collected.bytes),
             None => None,
         };
-        if let Some(error) = reported {
-            return error;
+        if let Some(Reported { payload, error_type }) = reported {
+            return Posted::Error {
+                payload,
+                content_type: Some("application/json".into()),
+                error_type,
+            };
         }
     }
     posted(Post::Response, headers, collected.bytes)
-}
-
-/// The error that the trailers of a streamed response report; its body is base64.
-fn trailer_error(error_type: Option<&[u8]>, body: Option<&[u8]>) -> Option<Posted> {
-    if error_type.is_none() && body.is_none() {
-        return None;
-    }
-    let payload = body.and_then(|body| STANDARD.decode(body.trim_ascii()).ok()).unwrap_or_default();
-    Some(Posted::Error {
-        payload: payload.into(),
-        content_type: Some("application/json".into()),
-        error_type: classify_error_type(error_type.unwrap_or_default()),
-    })
-}
-
-fn declares_error_trailer(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(TRAILER)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case(ERROR_TYPE)))
-}
-
-/// The Rust runtime announces the trailers and then writes their text at the end of the body:
-/// exactly two lines, type and body.
-fn trailer_in_body(body: &[u8]) -> Option<Posted> {
-    let text = body.strip_suffix(b"\r\n")?;
-    let (before, last) = split_last_line(text)?;
-    let body_value = header_line(last, ERROR_BODY)?;
-    let type_line = &before[before.len().checked_sub(type_line_bytes(before)?)?..];
-    let type_value = header_line(type_line, ERROR_TYPE)?;
-    trailer_error(Some(type_value), Some(body_value))
-}
-
-fn split_last_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = text.windows(2).rposition(|pair| pair == b"\r\n")?;
-    Some((&text[..at], &text[at + 2..]))
-}
-
-/// Length of the end of `text` that begins with the type's name; what is before it is payload,
-/// which need not end with a line break.
-fn type_line_bytes(text: &[u8]) -> Option<usize> {
-    let at = text
-        .windows(ERROR_TYPE.len())
-        .rposition(|window| window.eq_ignore_ascii_case(ERROR_TYPE.as_bytes()))?;
-    Some(text.len() - at)
-}
-
-fn header_line<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let (head, rest) = line.split_at_checked(name.len())?;
-    let value = rest.strip_prefix(b":")?.trim_ascii();
-    let visible = value.iter().all(|byte| (0x20..0x7f).contains(byte));
-    (head.eq_ignore_ascii_case(name.as_bytes()) && visible).then_some(value)
 }
 
 fn error(headers: &dyn Fields, body: Bytes) -> Posted {

@@ -9,7 +9,7 @@ use crate::machine::{Machine, Next, Post, Posting, State, Ticket};
 use crate::refusal::Refusal;
 use crate::telemetry::{Subscription, SubscriptionRefusal};
 use lambfold_types::limits::RESPONSE_BYTES;
-use lambfold_types::{Invocation, InvocationKind, RequestId};
+use lambfold_types::{Invocation, InvocationKind, RequestId, ResponseSink};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,8 @@ pub(super) struct TestHost {
     machine: Mutex<Machine<oneshot::Sender<Delivery>>>,
     posted: mpsc::UnboundedSender<Posted>,
     generation: AtomicU64,
+    /// Of the next event.
+    pub(super) sink: Mutex<Option<Arc<dyn ResponseSink>>>,
     pub(super) extensions: Mutex<Extensions<oneshot::Sender<ExtensionDelivery>>>,
 }
 
@@ -33,6 +35,7 @@ impl TestHost {
             machine: Mutex::default(),
             posted,
             generation: AtomicU64::new(0),
+            sink: Mutex::default(),
             extensions: Mutex::default(),
         };
         (Arc::new(host), inbox)
@@ -57,6 +60,7 @@ impl TestHost {
             client_context: None,
             trace_id: None,
             wants_log_tail: false,
+            sink: self.sink.lock().unwrap().take(),
         };
         let event = Event { invocation, deadline_ms: 1 };
         let handover = self.machine.lock().unwrap().invoke(event).unwrap();
@@ -71,7 +75,7 @@ impl TestHost {
         self.invoke("");
     }
 
-    fn reset(&self) {
+    pub(super) fn reset(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         let (parked, refusal) = self.machine.lock().unwrap().reset();
         for waiting in parked {

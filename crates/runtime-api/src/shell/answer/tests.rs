@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::machine::State;
+use crate::shell::stream::tests::TestSink;
 use crate::shell::tests::{ID, TestHost};
+use crate::shell::trailer::ERROR_BODY;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use lambfold_types::limits::STREAMED_RESPONSE_BYTES;
 use proptest::prelude::*;
 use std::convert::Infallible;
 
@@ -12,7 +15,21 @@ async fn post<B>(path: &str, headers: &[(&str, &str)], body: B) -> (Reply, Poste
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    post_with(None, path, headers, body).await
+}
+
+/// The same, for a caller who reads what is streamed.
+async fn post_with<B>(
+    sink: Option<Arc<TestSink>>,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: B,
+) -> (Reply, Posted, State)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let (host, mut posted) = TestHost::new();
+    *host.sink.lock().unwrap() = sink.map(|sink| sink as Arc<dyn ResponseSink>);
     if path != "init/error" {
         host.run();
     }
@@ -171,6 +188,80 @@ async fn trailers_written_into_the_body_are_recognised() {
         let payload = chunks.concat().into();
         assert_eq!(posted, Posted::Response { payload, content_type: None });
     }
+}
+
+#[tokio::test]
+async fn a_streamed_response_goes_to_the_caller_who_wants_it_so() {
+    const MODE: (&str, &str) = (RESPONSE_MODE, "streaming");
+    let sink = TestSink::new();
+    let headers = [MODE, ("content-type", "text/x")];
+    let body = stream(&["par", "tial"], &[]);
+    let (reply, posted, state) =
+        post_with(Some(sink.clone()), "invocation/ID/response", &headers, body).await;
+    assert_eq!((reply.status(), state), (StatusCode::ACCEPTED, State::RuntimeResponseSentState));
+    assert_eq!(posted, Posted::Streamed { end: StreamEnd::Complete, bytes: 7 });
+    assert_eq!(*sink.begun.lock().unwrap(), Some(Some("text/x".into())));
+    assert_eq!(sink.received(), b"partial");
+
+    // One that is not streamed is whole for everybody.
+    let sink = TestSink::new();
+    let (_, posted, _) =
+        post_with(Some(sink.clone()), "invocation/ID/response", &[], full("x")).await;
+    assert_eq!(posted, Posted::Response { payload: "x".into(), content_type: None });
+    assert_eq!(*sink.begun.lock().unwrap(), None);
+
+    // An error that its trailers report was taken well.
+    let reported = [(ERROR_TYPE, "Runtime.StreamError")];
+    let body = stream(&["partial"], &reported);
+    let (reply, posted, _) =
+        post_with(Some(TestSink::new()), "invocation/ID/response", &[MODE], body).await;
+    assert_eq!(reply.status(), 202);
+    let error_type = "Runtime.StreamError".into();
+    let end = StreamEnd::Error { payload: Bytes::new(), error_type };
+    assert_eq!(posted, Posted::Streamed { end, bytes: 7 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_streamed_response_may_be_larger_than_a_whole_one_but_not_endless() {
+    const MODE: (&str, &str) = (RESPONSE_MODE, "streaming");
+    let limit = usize::try_from(STREAMED_RESPONSE_BYTES).unwrap();
+    for (size, status) in [(RESPONSE_BYTES + 1, 202), (limit, 202), (limit + 1, 413)] {
+        let sink = TestSink::new();
+        // Nobody reads: the bandwidth is not limited, and nothing is copied.
+        sink.leave();
+        let body = Full::new(Bytes::from(vec![0; size]));
+        let (reply, posted, state) =
+            post_with(Some(sink), "invocation/ID/response", &[MODE], body).await;
+        assert_eq!(reply.status(), status, "{size}");
+        assert_eq!(state, State::RuntimeResponseSentState, "it may ask for the next event");
+        let Posted::Streamed { end, bytes } = posted else { panic!("not a stream") };
+        assert_eq!(bytes, size.min(limit) as u64);
+        assert_eq!(end == StreamEnd::TooLarge, status == 413);
+        if status == 413 {
+            let text = "Exceeded maximum allowed payload size (209715200 bytes).";
+            assert_eq!(json_of(reply).await["errorMessage"], text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_that_is_given_up_while_it_streams_loses_its_connection() {
+    let (host, mut posted) = TestHost::new();
+    let sink = TestSink::new();
+    *host.sink.lock().unwrap() = Some(sink.clone());
+    host.run();
+    let body = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let path = format!("http://h/2018-06-01/runtime/invocation/{ID}/response");
+    let request = Request::post(path).header(RESPONSE_MODE, "streaming").body(body).unwrap();
+    let given_up = async {
+        sink.until(|sink| sink.begun.lock().unwrap().is_some()).await;
+        host.reset();
+        sink.close();
+    };
+    let (reply, ()) = tokio::join!(answer(&*host, request), given_up);
+    assert_eq!(reply.status(), 403);
+    assert_eq!(reply.headers()["connection"], "close");
+    assert!(posted.try_recv().is_err(), "it is refused");
 }
 
 #[tokio::test]
