@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_message_to_the_byte() {
         let bytes = payload_chunk(b"hi");
-        let mut expected = vec![0, 0, 0, 0x5e, 0, 0, 0, 0x4c];
+        let mut expected = vec![0, 0, 0, 0x6c, 0, 0, 0, 0x5a];
         expected.extend(crc32fast::hash(&expected).to_be_bytes());
         expected.extend(b"\x0b:event-type\x07\0\x0cPayloadChunk");
         expected.extend(b"\x0d:content-type\x07\0\x18application/octet-stream");

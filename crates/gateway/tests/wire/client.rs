@@ -103,6 +103,24 @@ impl Client {
         Some(response)
     }
 
+    /// The next chunk of a body that comes in chunks; `None` after the last.
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
+        let end = loop {
+            if let Some(end) = self.pending.windows(2).position(|w| w == b"\r\n") {
+                break end;
+            }
+            self.more().await.expect("the connection ended within a body");
+        };
+        let size = std::str::from_utf8(&self.pending[..end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        while self.pending.len() < end + size + 4 {
+            self.more().await.expect("the connection ended within a chunk");
+        }
+        let chunk = self.pending[end + 2..end + 2 + size].to_vec();
+        self.pending.drain(..end + size + 4);
+        Some(chunk).filter(|chunk| !chunk.is_empty())
+    }
+
     async fn more(&mut self) -> Option<()> {
         let mut buffer = vec![0; 64 * 1024];
         match self.stream.read(&mut buffer).await {

@@ -35,7 +35,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Frame, &[u8]), &'static str> {
     }
     let mut rest = &body[12..headers_end];
     let mut headers = Vec::new();
-    let mut take = |rest: &mut &[u8], count: usize| -> Result<Vec<u8>, &'static str> {
+    let take = |rest: &mut &[u8], count: usize| -> Result<Vec<u8>, &'static str> {
         let (taken, left) = rest.split_at_checked(count).ok_or("header")?;
         *rest = left;
         Ok(taken.to_vec())

@@ -5,13 +5,15 @@ use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
 /// Headers that belong to the contract; the others are HTTP's own.
-const HEADERS: [&str; 8] = [
+const HEADERS: [&str; 10] = [
     "content-type",
     "x-amzn-errortype",
     "x-amz-executed-version",
     "x-amz-function-error",
     "x-amz-log-result",
     "x-amzn-remapped-content-length",
+    "x-amzn-remapped-content-type",
+    "transfer-encoding",
     "allow",
     "retry-after",
 ];

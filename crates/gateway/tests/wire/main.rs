@@ -5,9 +5,11 @@
 mod client;
 mod concurrency;
 mod control;
+mod frames;
 mod golden;
 mod hostile;
 mod invoke;
 mod logs;
 mod service;
 mod shapes;
+mod streaming;

@@ -11,7 +11,7 @@ use lambfold_pool::{InFlight, PoolError, ThrottleReason};
 use lambfold_store::Store;
 use lambfold_types::{
     AccountId, Answer, Architecture, FunctionVersion, Invocation, ManualClock, PhaseEnd, Region,
-    Scope,
+    ResponseSink, Scope,
 };
 use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
@@ -29,6 +29,26 @@ pub(crate) struct Fakes {
     pub(crate) seen: Arc<Mutex<Vec<Invocation>>>,
     /// Ends of phases that a test wants to come later.
     pub(crate) held: Arc<Mutex<Vec<oneshot::Sender<PhaseEnd>>>>,
+    streaming: Arc<Mutex<Vec<Running>>>,
+}
+
+/// A function whose response the test streams.
+pub(crate) struct Running {
+    pub(crate) sink: Arc<dyn ResponseSink>,
+    pub(crate) answer: oneshot::Sender<Result<Answer, PoolError>>,
+    pub(crate) end: oneshot::Sender<PhaseEnd>,
+}
+
+impl Fakes {
+    /// Waits for an invocation with the payload `"stream"`.
+    pub(crate) async fn running(&self) -> Running {
+        loop {
+            if let Some(running) = self.streaming.lock().unwrap().pop() {
+                return running;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 impl Placement for Fakes {
@@ -41,6 +61,7 @@ impl Placement for Fakes {
         let (end, ended) = oneshot::channel();
         let payload = invocation.payload.clone();
         let tail = invocation.wants_log_tail;
+        let sink = invocation.sink.clone();
         self.seen.lock().unwrap().push(invocation);
         let reply = |payload: Bytes, function_error| {
             Ok(Answer { payload, content_type: None, function_error, stream_error: None })
@@ -62,6 +83,11 @@ impl Placement for Fakes {
             }
             b"\"no room\"" => {
                 return Err(PoolError::NoRoom { limit: 1, unit: "execution environments" });
+            }
+            b"\"stream\"" => {
+                let sink = sink.expect("a caller who streams");
+                self.streaming.lock().unwrap().push(Running { sink, answer, end });
+                return Ok(InFlight { answer: answered, end: ended });
             }
             b"\"lost\"" => return Ok(InFlight { answer: answered, end: ended }),
             b"\"fail\"" => {
