@@ -1,7 +1,7 @@
 //! The vocabulary of Lambfold: names, ARNs, qualifiers, sizes, limits, invocations, the clock.
 //!
 //! Every other crate speaks in these types. Text from outside flows in and is parsed once;
-//! values that exist are valid. Forbidden here: I/O, async, HTTP, and any wire shape.
+//! values that exist are valid. Forbidden here: I/O, an async runtime, HTTP, and any wire shape.
 
 mod clock;
 mod function;

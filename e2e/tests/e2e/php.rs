@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn build(runtime: &str, more: &[&str], to: &Path) -> PathBuf {
+pub(super) fn build(runtime: &str, more: &[&str], to: &Path) -> PathBuf {
     let file = to.join(format!("{runtime}.zip"));
     let mut command = Command::new(lambfold());
     command.args(["layer", "build", runtime, "-o"]).arg(&file).args(more);
@@ -18,7 +18,7 @@ fn build(runtime: &str, more: &[&str], to: &Path) -> PathBuf {
     file
 }
 
-fn publish(api: &Api, name: &str, zip: &Path) -> String {
+pub(super) fn publish(api: &Api, name: &str, zip: &Path) -> String {
     let zip = STANDARD.encode(std::fs::read(zip).unwrap());
     let path = format!("/2018-10-31/layers/{name}/versions");
     let reply = api.call("POST", &path, &json!({"Content": {"ZipFile": zip}}));
@@ -27,7 +27,7 @@ fn publish(api: &Api, name: &str, zip: &Path) -> String {
 }
 
 /// A function with one file and the layer; `more` overrides members of the request.
-fn function(api: &Api, name: &str, layer: &str, file: (&str, &str), more: Value) {
+pub(super) fn function(api: &Api, name: &str, layer: &str, file: (&str, &str), more: Value) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(file.0), file.1).unwrap();
     let handler = file.0.replace("function.sh", "function.handler");

@@ -3,7 +3,10 @@
 use super::fixture::*;
 use bytes::Bytes;
 use lambfold_sandbox::ExitStatus;
-use lambfold_types::{Answer, CallerGone, PhaseEnd, RequestId, ResponseSink, SinkFuture};
+use lambfold_types::{
+    Answer, CallerGone, LogFormat, PhaseEnd, RequestId, ResponseSink, SinkFuture,
+};
+use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -303,4 +306,51 @@ async fn a_streamed_response_is_whole_for_a_caller_who_would_not_stream() {
     let environment = lab.launch().await;
     let finished = begin(&environment, "").finish().await;
     assert_eq!((&*finished.payload, finished.function_error), ("one, two", false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn telemetry_tells_when_a_stream_began_and_how_long_it_took() {
+    let go = Arc::new(Notify::new());
+    let goes = Arc::clone(&go);
+    let mut lab = Lab::new(move |_, mut guest| {
+        let goes = Arc::clone(&goes);
+        async move {
+            let next = guest.next().await;
+            goes.notified().await;
+            let mut response = respond(&guest, &next.id).await;
+            response.chunk("one").await;
+            goes.notified().await;
+            response.chunk(", two").await;
+            assert_eq!(response.end("").await, "202");
+            echo(guest).await
+        }
+    });
+    let logging = &mut Arc::get_mut(&mut lab.version).unwrap().logging;
+    logging.format = LogFormat::Json;
+    logging.system_level = Some("DEBUG".to_owned());
+    let environment = lab.launch().await;
+    let streaming = begin_streaming(&environment);
+    advance_ms(20).await;
+    go.notify_one();
+    lab.until(|| streaming.has(b"one")).await;
+    advance_ms(300).await;
+    go.notify_one();
+    streaming.end.await.unwrap();
+    let log = lab.world.log();
+    let record = |kind: &str| -> Value {
+        let of_kind = |line: &Value| line["type"] == kind;
+        let found = log.lines().map(|line| serde_json::from_str(line).unwrap()).find(of_kind);
+        found.unwrap_or_else(|| panic!("no {kind} in {log}"))["record"].clone()
+    };
+    let done = record("platform.runtimeDone");
+    assert_eq!(done["status"], "success");
+    assert_eq!(done["metrics"]["producedBytes"], 8);
+    let spans: Vec<(&str, f64)> = done["spans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|span| (span["name"].as_str().unwrap(), span["durationMs"].as_f64().unwrap()))
+        .collect();
+    assert_eq!(spans[..2], [("responseLatency", 20.0), ("responseDuration", 300.0)]);
+    assert_eq!(record("platform.report")["metrics"]["durationMs"], 320.0);
 }
