@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 use super::fixture::*;
+use super::streaming;
 use lambfold_sandbox::ExitStatus;
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -16,6 +17,12 @@ enum Deed {
     /// Answers an id that is not current.
     RespondToStranger,
     Cut,
+    /// Streams a response to its end.
+    Stream,
+    /// Streams one that ends with an error.
+    StreamError,
+    /// Streams the beginning of one.
+    StreamCut,
     TooLarge,
     BadMode,
     InitError,
@@ -33,6 +40,9 @@ fn deed() -> impl Strategy<Value = Deed> {
         2 => Just(Deed::Fail),
         1 => Just(Deed::RespondToStranger),
         1 => Just(Deed::Cut),
+        4 => Just(Deed::Stream),
+        1 => Just(Deed::StreamError),
+        1 => Just(Deed::StreamCut),
         1 => Just(Deed::TooLarge),
         1 => Just(Deed::BadMode),
         1 => Just(Deed::InitError),
@@ -134,13 +144,20 @@ async fn extend(
 #[derive(Debug, Clone, Copy)]
 enum Turn {
     Invoke,
+    /// Its caller streams, and may be gone.
+    Stream(bool),
     /// The sandbox is lost in the middle of the invocation.
     Lose,
     Retire,
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    prop_oneof![20 => Just(Turn::Invoke), 1 => Just(Turn::Lose), 1 => Just(Turn::Retire)]
+    prop_oneof![
+        20 => Just(Turn::Invoke),
+        10 => any::<bool>().prop_map(Turn::Stream),
+        1 => Just(Turn::Lose),
+        1 => Just(Turn::Retire),
+    ]
 }
 
 async fn act(mut guest: Guest, deeds: Arc<Mutex<VecDeque<Deed>>>) -> ExitStatus {
@@ -166,6 +183,18 @@ async fn act(mut guest: Guest, deeds: Arc<Mutex<VecDeque<Deed>>>) -> ExitStatus 
                 drop(guest.call("POST", &path, "", b"r").await);
             }
             Some(Deed::Cut) => guest.cut(&id).await,
+            Some(deed @ (Deed::Stream | Deed::StreamError | Deed::StreamCut)) => {
+                let mut response = streaming::respond(&guest, &id).await;
+                let sent = response.try_chunk("a chunk").await;
+                match deed {
+                    Deed::Stream if sent => drop(response.try_end("").await),
+                    Deed::StreamError if sent => {
+                        let error = "Lambda-Runtime-Function-Error-Type: Function.Oops\r\n";
+                        drop(response.try_end(error).await);
+                    }
+                    _ => drop(response),
+                }
+            }
             Some(Deed::TooLarge) => {
                 drop(guest.call("POST", &path, "Content-Type: x\r\n", &vec![0; 6_291_557]).await);
             }
@@ -223,9 +252,12 @@ async fn play(
     lab.until(|| lab.world.is_created()).await;
     let environment = pass(launching).await.expect("the launch never ended").unwrap();
     for turn in turns {
-        let mut pending = begin(&environment, "e");
+        let mut pending = match turn {
+            Turn::Stream(is_gone) => streaming::begin_random(&environment, is_gone),
+            _ => begin(&environment, "e"),
+        };
         match turn {
-            Turn::Invoke => {}
+            Turn::Invoke | Turn::Stream(_) => {}
             Turn::Lose => lab.world.lose(),
             Turn::Retire => environment.retire(),
         }

@@ -8,7 +8,7 @@ use lambfold_types::{
 };
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -37,6 +37,13 @@ impl ResponseSink for Caller {
     fn closed(&self) -> SinkFuture<'_, ()> {
         Box::pin(async { drop(self.closed.subscribe().wait_for(|closed| *closed).await) })
     }
+}
+
+/// An invocation whose caller streams, or is gone from the start.
+pub(super) fn begin_random(environment: &crate::Environment, is_gone: bool) -> Pending {
+    let Streaming { id, caller, answer, end } = begin_streaming(environment);
+    *caller.gone.lock().unwrap() = is_gone;
+    Pending { request_id: id, answer, end }
 }
 
 struct Streaming {
@@ -78,9 +85,9 @@ impl Streaming {
 }
 
 /// A response that is being sent.
-struct Response(TcpStream);
+pub(super) struct Response(TcpStream);
 
-async fn respond(guest: &Guest, id: &str) -> Response {
+pub(super) async fn respond(guest: &Guest, id: &str) -> Response {
     let mut connection = guest.connect().await;
     let head = format!(
         "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nHost: h\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\nTrailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n"
@@ -90,18 +97,26 @@ async fn respond(guest: &Guest, id: &str) -> Response {
 }
 
 impl Response {
-    async fn chunk(&mut self, text: &str) {
+    /// Whether the connection took it.
+    pub(super) async fn try_chunk(&mut self, text: &str) -> bool {
         let chunk = format!("{:x}\r\n{text}\r\n", text.len());
-        self.0.write_all(chunk.as_bytes()).await.unwrap();
+        self.0.write_all(chunk.as_bytes()).await.is_ok()
     }
 
-    /// Ends it; the status of the answer.
-    async fn end(mut self, trailers: &str) -> String {
-        use tokio::io::AsyncReadExt;
-        self.0.write_all(format!("0\r\n{trailers}\r\n").as_bytes()).await.unwrap();
+    async fn chunk(&mut self, text: &str) {
+        assert!(self.try_chunk(text).await);
+    }
+
+    /// Ends it; the status of the answer, if there is one.
+    pub(super) async fn try_end(mut self, trailers: &str) -> Option<String> {
+        self.0.write_all(format!("0\r\n{trailers}\r\n").as_bytes()).await.ok()?;
         let mut answer = [0; 12];
-        self.0.read_exact(&mut answer).await.unwrap();
-        String::from_utf8(answer[9..].to_vec()).unwrap()
+        self.0.read_exact(&mut answer).await.ok()?;
+        Some(String::from_utf8(answer[9..].to_vec()).unwrap())
+    }
+
+    async fn end(self, trailers: &str) -> String {
+        self.try_end(trailers).await.unwrap()
     }
 }
 
