@@ -37,7 +37,7 @@ pub use host::{
 };
 pub use machine::{Handover, Machine, Next, NotReady, Post, Posting, State, Ticket};
 pub use refusal::Refusal;
-pub use shell::{Limits, serve};
+pub use shell::{Limits, Reported, TrailerText, serve};
 pub use telemetry::{
     BACKLOG_BYTES, Buffer, Buffering, Destination, DroppedRecord, LogsSchema, Network, Outlet,
     QUEUE_FACTOR, Record, RecordKind, Relay, Subscription, SubscriptionRefusal, TelemetryApi,

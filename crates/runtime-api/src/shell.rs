@@ -10,6 +10,8 @@ mod short;
 mod stream;
 mod trailer;
 
+pub use trailer::{Reported, TrailerText};
+
 use crate::host::Host;
 use bytes::Bytes;
 use http::{Request, Response};

@@ -17,9 +17,11 @@ const NAME_BEGINS: usize = 8;
 
 /// An error that was reported after the head of its response.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reported {
-    pub(super) payload: Bytes,
-    pub(super) error_type: Box<str>,
+pub struct Reported {
+    /// The error document; may be empty or no JSON at all.
+    pub payload: Bytes,
+    /// The classified error type.
+    pub error_type: Box<str>,
 }
 
 /// The error that the trailers of a streamed response report; its body is base64.
@@ -81,18 +83,20 @@ fn header_line<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
 /// Holds back what may be the text of trailers until it is known. That text comes as a chunk of
 /// its own, so that nothing is held back that begins with other bytes.
 #[derive(Debug, Default)]
-pub(super) struct TrailerText {
+pub struct TrailerText {
     announced: bool,
     held: BytesMut,
 }
 
 impl TrailerText {
-    pub(super) fn new(announced: bool) -> Self {
+    /// `announced`: the head of the response declared the trailers; else nothing is held back.
+    #[must_use]
+    pub fn new(announced: bool) -> Self {
         Self { announced, held: BytesMut::new() }
     }
 
     /// Takes a piece of the body; gives what is to be passed on now.
-    pub(super) fn feed(&mut self, data: Bytes) -> Bytes {
+    pub fn feed(&mut self, data: Bytes) -> Bytes {
         if !self.announced || (self.held.is_empty() && !begins(&data)) {
             return data;
         }
@@ -108,8 +112,11 @@ impl TrailerText {
         self.held.split().freeze()
     }
 
-    /// The body is over: the error that it reported at its end, or what is left to be passed on.
-    pub(super) fn finish(self) -> Result<Bytes, Reported> {
+    /// The body is over: what is left to be passed on.
+    ///
+    /// # Errors
+    /// It ended with the text of trailers, which is no part of the response.
+    pub fn finish(self) -> Result<Bytes, Reported> {
         match at_the_end(&self.held) {
             Some(reported) => Err(reported),
             None => Ok(self.held.freeze()),
