@@ -90,14 +90,14 @@ impl std::fmt::Debug for Sandboxes {
 }
 
 /// A pipe for what guests write, and whose reading end does not block. Guests can open it anew, as
-/// scripts do that write to `/dev/stderr`: it belongs to this process's user, who is nobody inside.
+/// scripts do that write to `/dev/stderr`, but only for writing.
 ///
 /// # Errors
 /// No descriptor is left.
 pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&read, true)?;
-    rustix::fs::fchmod(&write, rustix::fs::Mode::from_raw_mode(0o622))?;
+    rustix::fs::fchmod(&write, rustix::fs::Mode::from_raw_mode(0o222))?;
     Ok((read, write))
 }
 
