@@ -47,6 +47,7 @@ pub struct Connection<S> {
     out: Vec<u8>,
     names: &'static Names,
     date: Date,
+    when_unfinished: fn(&S),
 }
 
 #[derive(Debug)]
@@ -96,7 +97,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             out: Vec::new(),
             names: &LOWER,
             date: Date::default(),
+            when_unfinished: |_| {},
         }
+    }
+
+    /// Called with the stream whenever a read has left a request unfinished.
+    #[must_use]
+    pub fn when_unfinished(mut self, call: fn(&S)) -> Self {
+        self.when_unfinished = call;
+        self
     }
 
     /// Headers of answers are written in title case.
@@ -144,6 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let read = if self.request.is_empty() {
                 self.side.first(&mut self.request).await
             } else {
+                (self.when_unfinished)(&self.side.stream);
                 match timeout(PATIENCE, self.side.stream.read_buf(&mut self.request)).await {
                     Ok(read) => read,
                     Err(_) => return Arrival::Foreign,

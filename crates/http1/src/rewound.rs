@@ -15,6 +15,11 @@ impl<S> Rewound<S> {
     pub(crate) fn new(read: BytesMut, stream: S) -> Self {
         Self { read, stream }
     }
+
+    /// The connection itself.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {

@@ -111,7 +111,8 @@ async fn serve_connection<H: Host>(
     host: Arc<H>,
 ) {
     let generation = host.generation();
-    let mut connection = Connection::new(stream, None).with_title_case();
+    let connection = Connection::new(stream, None).with_title_case();
+    let mut connection = connection.when_unfinished(io::acknowledge);
     loop {
         match connection.next(short::wants).await {
             Arrival::Request if host.generation() != generation => return,

@@ -11,7 +11,6 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, So
 
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
-pub(crate) const REPLACE: u16 = 0x100;
 pub(crate) const EXCLUSIVE: u16 = 0x200;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
@@ -34,20 +33,13 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
-const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
-const RTA_PREFSRC: u16 = 7;
-const RTA_METRICS: u16 = 8;
-const RTAX_QUICKACK: u16 = 15;
 const TABLE_MAIN: u8 = 254;
-const TABLE_LOCAL: u8 = 255;
-const PROTOCOL_KERNEL: u8 = 2;
 const PROTOCOL_STATIC: u8 = 4;
-const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_HOST: u8 = 254;
+const SCOPE_UNIVERSE: u8 = 0;
 const TYPE_UNICAST: u8 = 1;
-const TYPE_LOCAL: u8 = 2;
 const UP: u32 = 1;
 /// The loopback interface is the first of every network namespace.
 pub(crate) const LOOPBACK: u32 = 1;
@@ -262,17 +254,6 @@ pub(crate) fn default_route(index: u32, gateway: Ipv4Addr) -> Message {
     Message::new(RTM_NEWROUTE, CREATE | EXCLUSIVE, &header)
         .with(RTA_GATEWAY, &gateway.octets())
         .with(RTA_OIF, &index.to_ne_bytes())
-}
-
-/// Lets connections to an address of the loopback interface acknowledge at once: a peer that writes
-/// in small pieces would wait 40 ms for each delayed acknowledgement.
-pub(crate) fn acknowledge_at_once(address: Ipv4Addr) -> Message {
-    let header = route_header(32, TABLE_LOCAL, PROTOCOL_KERNEL, SCOPE_HOST, TYPE_LOCAL);
-    Message::new(RTM_NEWROUTE, CREATE | REPLACE, &header)
-        .with(RTA_DST, &address.octets())
-        .with(RTA_PREFSRC, &address.octets())
-        .with(RTA_OIF, &LOOPBACK.to_ne_bytes())
-        .nest(RTA_METRICS, |m| m.with(RTAX_QUICKACK, &1u32.to_ne_bytes()))
 }
 
 #[cfg(test)]

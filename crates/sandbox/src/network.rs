@@ -153,14 +153,11 @@ pub(crate) fn enter(prepared: Option<&Prepared>, addresses: &[Ipv4Addr]) -> io::
     bring_up(addresses)
 }
 
-/// The loopback interface of the current network: up, with these addresses, and without delayed
-/// acknowledgements on them.
+/// The loopback interface of the current network: up, with these addresses.
 fn bring_up(addresses: &[Ipv4Addr]) -> io::Result<()> {
     let mut messages = vec![netlink::link_up(netlink::LOOPBACK)];
     let add = |ip: &Ipv4Addr| netlink::new_address(netlink::LOOPBACK, *ip, *ip, 32);
     messages.extend(addresses.iter().map(add));
-    let all = addresses.iter().chain([&Ipv4Addr::LOCALHOST]);
-    messages.extend(all.map(|ip| netlink::acknowledge_at_once(*ip)));
     Socket::route()?.run(&messages)
 }
 

@@ -112,10 +112,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     // The spawner is started while this process is still small and has a single thread of note.
     let sandboxes = start_sandboxes(&config, &store)?;
     // Half of the processors: the guests need the rest, and every further thread adds a wake-up
-    // to the invocations that hop between threads.
+    // to the invocations that hop between threads. With one thread alone, invocations that come
+    // together wait for it while another processor idles.
     let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((processors / 2).max(1))
+        .worker_threads((processors / 2).max(2).min(processors))
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;

@@ -514,3 +514,38 @@ async fn unfinished_heads_share_a_budget() {
     let mut fourth = server.client().await;
     assert_eq!(fourth.send(head(60 << 10)).await.send("\r\n\r\n").await.reply().await.status, 200);
 }
+
+/// How long 40 requests take whose lines are written one by one.
+async fn in_small_pieces(address: SocketAddr) -> Duration {
+    let mut client = Client(TcpStream::connect(address).await.unwrap());
+    let start = std::time::Instant::now();
+    for _ in 0..40 {
+        for line in ["GET /2018-06-01/ping HTTP/1.1\r\n", "Host: h\r\n", "\r\n"] {
+            client.send(line).await;
+        }
+        assert_eq!(client.reply().await.status, 200);
+    }
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn peers_that_write_in_small_pieces_do_not_wait() {
+    let server = server(Limits::default()).await;
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = plain.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = plain.accept().await.unwrap();
+        let mut bytes = Vec::new();
+        while stream.read_buf(&mut bytes).await.unwrap() > 0 {
+            if bytes.ends_with(b"\r\n\r\n") {
+                bytes.clear();
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            }
+        }
+    });
+    // The control run waits at most of the requests, 40 ms each time.
+    let control = in_small_pieces(address).await;
+    assert!(control > Duration::from_millis(400), "{control:?}");
+    let took = in_small_pieces(server.address).await;
+    assert!(took < control / 4, "{took:?}, where others take {control:?}");
+}
