@@ -1,5 +1,6 @@
-//! Invoke and InvokeWithResponseStream: the shortest way from a request to a runtime and back. Plain names skip the service
-//! model; whatever is unusual goes through it, so that it is refused in AWS's words.
+//! Invoke and InvokeWithResponseStream: the shortest way from a request to a runtime and back.
+//! Plain names skip the service model; whatever is unusual goes through it, so that it is refused in
+//! AWS's words.
 
 use crate::answer::{self, Answer, AnswerBody};
 use crate::gateway::Gateway;

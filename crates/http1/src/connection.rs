@@ -167,11 +167,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// True when nothing of a request has come.
-    pub fn is_idle(&self) -> bool {
-        self.request.is_empty() && self.side.input.is_empty()
-    }
-
     /// The request that [`Connection::next`] has found.
     pub fn parts(&mut self) -> Parts<'_, S> {
         Parts {
