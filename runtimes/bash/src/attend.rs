@@ -202,33 +202,34 @@ impl Attendance<'_> {
     ) -> io::Result<Option<String>> {
         let of_this_event = report.event == self.number;
         match (report.message, &mut self.runner) {
-            (Message::Gone(status), Runner::Shell { commands, context, ended_slot, .. }) => {
+            (Message::Gone(status), Runner::Shell { commands, ended_slot, .. }) => {
                 if report.slot <= **ended_slot || progress.end.is_some() {
                     return Ok(None);
                 }
                 let end = Failure { status, ..Failure::default() };
-                let say = |text: String| rustix::io::write(commands.writer(), text.as_bytes());
                 if progress.detail.is_some() {
                     **ended_slot = report.slot;
                     progress.end = Some(end);
-                } else if context.has_begun()? {
-                    // It died without a word. If another one waits by now, it had the event; if
-                    // not, it was killed while it waited, and the other one has it.
-                    say(does_anybody_wait(self.number))?;
+                } else {
+                    // It died without a word, and may have had the event, or have taken it along,
+                    // or have waited still.
+                    say(commands, does_anybody_wait(self.number))?;
                     progress.unsure = Some((report.slot, end));
-                } else if commands.is_empty() {
-                    // It may have taken the event along, which nobody has begun: whoever comes
-                    // next takes it, and whoever comes after that throws the number away.
-                    say(command(self.number))?;
                 }
             }
-            (Message::Waiting(asked_in), Runner::Shell { ended_slot, .. })
+            (Message::Waiting(asked_in), Runner::Shell { commands, context, ended_slot, .. })
                 if asked_in == self.number =>
             {
+                // Another one waits, so nobody else has the event.
                 if let Some((slot, end)) = progress.unsure.take_if(|(slot, _)| *slot < report.slot)
                 {
-                    **ended_slot = slot;
-                    progress.end.get_or_insert(end);
+                    if context.has_begun()? {
+                        **ended_slot = slot;
+                        progress.end.get_or_insert(end);
+                    } else {
+                        context.rewind()?;
+                        say(commands, command(self.number))?;
+                    }
                 }
             }
             (Message::End(end), Runner::Shell { ended_slot, .. }) if of_this_event => {
@@ -317,6 +318,11 @@ impl Progress<'_> {
             }
         }
     }
+}
+
+fn say(commands: &Pipe, text: String) -> io::Result<()> {
+    rustix::io::write(commands.writer(), text.as_bytes())?;
+    Ok(())
 }
 
 /// What ends the runtime.

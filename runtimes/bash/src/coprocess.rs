@@ -2,9 +2,9 @@
 //!
 //! An event is handed over in three steps: its bytes go into a new memory file, its other fields
 //! (and its bytes once more, if they are few) into the context file, its number into the command
-//! pipe. The context file begins with the number too: a shell that reads another number from the
-//! pipe throws it away. A subshell empties the file before it runs the handler, so that a number may
-//! be written twice without harm.
+//! pipe. The context file is open in bash too, with the same position, which is put back to the
+//! beginning first. It begins with the number: a shell that reads another one from the pipe throws
+//! that away. A subshell empties the file before it runs the handler.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use lambfold_runtime_client::{FunctionError, Invocation};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SeekFrom};
 
 use crate::config::Config;
 use crate::failure;
@@ -29,7 +29,7 @@ const MAX_NUMBER: u64 = 9_999_999;
 /// An event up to this size, in bytes, and without NULs, is read along with its context.
 const MAX_INLINE_BYTES: usize = 16 * 1024;
 
-/// The fields of an event, in a memory file that shells open by path.
+/// The fields of an event, in a memory file that shells have open.
 #[derive(Debug)]
 pub(crate) struct Context {
     file: OwnedFd,
@@ -45,6 +45,12 @@ impl Context {
             rustix::fs::ftruncate(&self.file, fields.len() as u64)?;
         }
         self.bytes = fields.len();
+        self.rewind()
+    }
+
+    /// Has the next shell read from the beginning.
+    pub(crate) fn rewind(&self) -> io::Result<()> {
+        rustix::fs::seek(&self.file, SeekFrom::Start(0))?;
         Ok(())
     }
 
@@ -121,6 +127,35 @@ fn write_all(file: &OwnedFd, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// What a handler's standard input and output are, for one event.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) stdin: OwnedFd,
+    pub(crate) output: Pipe,
+}
+
+impl Files {
+    /// The event is still to be written.
+    pub(crate) fn new() -> io::Result<Files> {
+        // Memory for the first byte is memory for a small event, and it is found ahead of time.
+        Ok(Files { stdin: memory_file(&[0])?, output: Pipe::new()? })
+    }
+
+    pub(crate) fn write(&self, event: &[u8]) -> io::Result<()> {
+        if event.is_empty() {
+            rustix::fs::ftruncate(&self.stdin, 0)?;
+        }
+        write_all(&self.stdin, event)
+    }
+}
+
+/// Variables that seldom change.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    function_arn: String,
+    content_type: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Coprocess {
     pub(crate) process: Process,
@@ -128,6 +163,13 @@ pub(crate) struct Coprocess {
     pub(crate) commands: Pipe,
     pub(crate) context: Context,
     number: u64,
+    /// For the next event. A shell that stays has them open by now.
+    files: Files,
+    /// For the event after that: made while nobody waits.
+    spare: Option<Files>,
+    persist: bool,
+    /// What the shell knows of the last event, if that had the usual variables.
+    told: Option<Told>,
     /// The subshell that reported the end of an event last; its own end is no news.
     pub(crate) ended_slot: u64,
 }
@@ -157,6 +199,7 @@ impl Coprocess {
         let reports = Reports::new(place)?;
         let commands = Pipe::new()?.at(place);
         let context = at(memory_file(&[])?, place);
+        let files = Files::new()?;
         let mut text = Vec::with_capacity(DRIVER.len() + 1024);
         let fds = format!("/proc/{}/fd", std::process::id());
         push_assignment(&mut text, "__lambfold_fds", &fds);
@@ -164,6 +207,8 @@ impl Coprocess {
         push_assignment(&mut text, "__lambfold_reports", path(reports.pipe.number()));
         push_assignment(&mut text, "__lambfold_commands", path(commands.number()));
         push_assignment(&mut text, "__lambfold_context", path(context.as_raw_fd()));
+        push_assignment(&mut text, "__lambfold_stdin", path(files.stdin.as_raw_fd()));
+        push_assignment(&mut text, "__lambfold_stdout", path(files.output.number()));
         push_assignment(&mut text, "__lambfold_file", file);
         push_assignment(&mut text, "__lambfold_function", function);
         let mode = if config.persist { "persist" } else { "isolate" };
@@ -173,15 +218,21 @@ impl Coprocess {
         let driver = memory_file(&text)?;
         let mut command = bash(config);
         command.arg("-c").arg(format!("source {}", path(driver.as_raw_fd())));
-        let process = Process::start(command.arg(&config.own_path).stdin(Stdio::null()))?;
+        let stdin = Stdio::from(context.try_clone()?);
+        let process = Process::start(command.arg(&config.own_path).stdin(stdin))?;
         let mut coprocess = Coprocess {
             process,
             reports,
             commands,
             context: Context { file: context, bytes: 0 },
             number: 0,
+            files,
+            spare: None,
+            persist: config.persist,
+            told: Some(Told::default()),
             ended_slot: 0,
         };
+        coprocess.prepare();
         coprocess.wait_until_ready(config)?;
         Ok(coprocess)
     }
@@ -221,37 +272,70 @@ impl Coprocess {
         }
     }
 
-    /// Hands an event over; gives its number.
-    pub(crate) fn give(
-        &mut self,
-        event: &Invocation,
-        stdin: &OwnedFd,
-        output: &Pipe,
-    ) -> io::Result<u64> {
+    /// Hands an event over; gives its number and what its input and output are.
+    pub(crate) fn give(&mut self, event: &Invocation) -> io::Result<(u64, Files)> {
         self.number = self.number % MAX_NUMBER + 1;
         let number = command(self.number);
-        let environment = context(event);
+        let next = self.spare.take().map_or_else(Files::new, Ok)?;
+        let files = std::mem::replace(&mut self.files, next);
+        files.write(event.body())?;
+        let body = files.stdin.as_raw_fd().to_string();
         let is_inline = event.body().len() <= MAX_INLINE_BYTES && !event.body().contains(&0);
+        // A shell that stays opens its files before their event comes.
+        let opens = if self.persist { &self.files } else { &files };
         let mut fields = Vec::with_capacity(1024 + event.body().len().min(MAX_INLINE_BYTES));
         // What a longer event left in the file is behind the fields that are counted.
-        for field in [
-            number.as_str(),
-            &stdin.as_raw_fd().to_string(),
-            &output.number().to_string(),
-            &environment.len().to_string(),
-            if is_inline { "1" } else { "" },
-        ] {
-            push_field(&mut fields, field.as_bytes());
-        }
-        push_field(&mut fields, if is_inline { event.body() } else { b"" });
-        for (name, value) in &environment {
-            fields.extend_from_slice(name.as_bytes());
-            fields.push(b'=');
-            push_field(&mut fields, value.as_bytes());
-        }
+        push_field(&mut fields, number.as_bytes());
+        push_field(&mut fields, if is_inline { event.body() } else { body.as_bytes() });
+        push_field(&mut fields, if is_inline { b"1" } else { b"" });
+        push_field(&mut fields, opens.stdin.as_raw_fd().to_string().as_bytes());
+        push_field(&mut fields, opens.output.number().to_string().as_bytes());
+        push_field(&mut fields, event.request_id().as_bytes());
+        push_field(&mut fields, event.deadline_ms().to_string().as_bytes());
+        self.push_variables(&mut fields, event);
         self.context.write(&fields)?;
         rustix::io::write(self.commands.writer(), number.as_bytes())?;
-        Ok(self.number)
+        Ok((self.number, files))
+    }
+
+    fn push_variables(&mut self, fields: &mut Vec<u8>, event: &Invocation) {
+        let told = Told {
+            function_arn: event.function_arn().to_owned(),
+            content_type: event.content_type().to_owned(),
+        };
+        let only_trace = [event.client_context(), event.cognito_identity(), event.tenant_id()]
+            .iter()
+            .all(Option::is_none);
+        match (event.trace_id().filter(|_| only_trace), &self.told) {
+            (Some(trace_id), Some(before)) => {
+                let is_known = self.persist && *before == told;
+                push_field(fields, if is_known { b"trace" } else { b"usual" });
+                push_field(fields, trace_id.as_bytes());
+                push_field(fields, told.function_arn.as_bytes());
+                push_field(fields, told.content_type.as_bytes());
+                self.told = Some(told);
+            }
+            (trace_id, _) => {
+                let variables = context(event);
+                push_field(fields, variables.len().to_string().as_bytes());
+                for (name, value) in variables {
+                    fields.extend_from_slice(name.as_bytes());
+                    fields.push(b'=');
+                    push_field(fields, value.as_bytes());
+                }
+                // A subshell leaves nothing behind.
+                if self.persist {
+                    self.told = trace_id.map(|_| told);
+                }
+            }
+        }
+    }
+
+    /// Makes what the next event will need.
+    pub(crate) fn prepare(&mut self) {
+        if self.spare.is_none() {
+            self.spare = Files::new().ok();
+        }
     }
 }
 

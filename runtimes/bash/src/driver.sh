@@ -6,6 +6,10 @@
 #                         once, so that nothing a handler starts inherits one
 #   __lambfold_reports    messages to the bootstrap; __lambfold_commands: the number of an event
 #   __lambfold_context    a file with the fields of the event of that number
+#   __lambfold_stdin, __lambfold_stdout  of the next event, for a shell that stays
+#
+# Opening is dear, though. What every event needs lies open where bash puts aside what a redirection
+# replaces, above 10, which it closes in whatever it starts: see __lambfold_begin.
 #
 # Builtins are called as such: a handler file may define functions of their names. (Not `exec`, whose
 # redirections `builtin` would undo.) As `builtin local` splits words, what it assigns is quoted.
@@ -80,8 +84,8 @@ exit() {
 
 __lambfold_report_end() {
     if (($1 == 0)); then
-        builtin printf '%s\0' "$__lambfold_slot" "$__lambfold_event_number" end 1 0 \
-            >|"$__lambfold_reports"
+        builtin printf '%s\0%s\0end\0001\0000\0' "$__lambfold_slot" "$__lambfold_event_number" \
+            >&"$__lambfold_reports_fd"
     elif [[ ${__lambfold_failure[0]-} == "$1" ]]; then
         __lambfold_report end "${__lambfold_failure[@]::98}"
     else
@@ -101,39 +105,52 @@ __lambfold_watch() {
     fi
 }
 
-# Waits for an event and takes it; fails when the bootstrap is gone. The fields: number, standard
-# input, standard output, variables, whether the event follows or has to be read, variables' texts.
+# Waits for an event and takes it; fails when the bootstrap is gone. The fields: number, event (or what
+# to read it from), whether it is the event, standard input and output (of this event; for a shell that
+# stays, of the next one), request id, deadline, how the other variables come, these.
 __lambfold_take() {
-    builtin local number IFS=
-    builtin read -r -N 8 number <"$__lambfold_commands" || builtin return
-    while [[ $number == \?* ]]; do
+    builtin read -r -N 8 -u "$__lambfold_commands_fd" __lambfold_number || builtin return
+    while [[ $__lambfold_number == \?* ]]; do
         # Does anybody wait?
-        __lambfold_report waiting "${number#?}"
-        builtin read -r -N 8 number <"$__lambfold_commands" || builtin return
+        __lambfold_report waiting "${__lambfold_number#?}"
+        builtin read -r -N 8 -u "$__lambfold_commands_fd" __lambfold_number || builtin return
     done
-    builtin mapfile -d '' -t __lambfold_event <"$__lambfold_context" || builtin return
-    if [[ ${__lambfold_event[0]} != "$number" ]]; then
+    builtin mapfile -d '' -t -u "$__lambfold_context_fd" __lambfold_event || builtin return
+    if [[ ${__lambfold_event[0]} != "$__lambfold_number" ]]; then
         # An event that is over, or that has begun elsewhere.
         __lambfold_take
         builtin return
     fi
-    __lambfold_event_number=$number __lambfold_stdin=$__lambfold_fds/${__lambfold_event[1]} \
-        __lambfold_stdout=$__lambfold_fds/${__lambfold_event[2]}
-    ((__lambfold_exported > 4)) &&
-        builtin unset AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID AWS_LAMBDA_CLIENT_CONTEXT \
-            AWS_LAMBDA_COGNITO_IDENTITY AWS_LAMBDA_TENANT_ID
-    __lambfold_exported=${__lambfold_event[3]}
-    builtin export "${__lambfold_event[@]:6:__lambfold_exported}"
-    if [[ ! ${__lambfold_event[4]} ]]; then
-        # One element, unless there are NULs, which no variable holds: then what is between them.
-        builtin mapfile -d '' -t __lambfold_event <"$__lambfold_stdin" || builtin return
-        __lambfold_event[5]="${__lambfold_event[*]}"
-    fi
+    __lambfold_event_number=$__lambfold_number
+    # Most variables are assigned, since they are exported already: that is much faster.
+    AWS_LAMBDA_REQUEST_ID=${__lambfold_event[5]} AWS_LAMBDA_DEADLINE_MS=${__lambfold_event[6]}
+    case ${__lambfold_event[7]} in
+        trace) AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=$AWS_LAMBDA_TRACE_ID ;;
+        usual)
+            AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=$AWS_LAMBDA_TRACE_ID
+            AWS_LAMBDA_FUNCTION_ARN=${__lambfold_event[9]}
+            AWS_LAMBDA_CONTENT_TYPE=${__lambfold_event[10]}
+            ;;
+        *)
+            builtin unset AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID AWS_LAMBDA_CLIENT_CONTEXT \
+                AWS_LAMBDA_COGNITO_IDENTITY AWS_LAMBDA_TENANT_ID
+            builtin export "${__lambfold_event[@]:8:__lambfold_event[7]}"
+            ;;
+    esac
+    [[ ${__lambfold_event[2]} ]] || __lambfold_read_event
+}
+
+__lambfold_read_event() {
+    builtin local -a parts
+    builtin local IFS=
+    # One element, unless there are NULs, which no variable holds: then what is between them.
+    builtin mapfile -d '' -t parts <"$__lambfold_fds/${__lambfold_event[1]}" || builtin return
+    __lambfold_event[1]="${parts[*]}"
 }
 
 __lambfold_call() {
     [[ $__lambfold_options ]] && builtin set "-$__lambfold_options"
-    "$__lambfold_function" "${__lambfold_event[5]}"
+    "$__lambfold_function" "${__lambfold_event[1]}"
     # In one command, of which a handler's `set -x` shows one line.
     builtin set +eux -- "$?"
     builtin return "$1"
@@ -147,9 +164,11 @@ __lambfold_serve() {
         builtin trap - EXIT
         builtin exit 0
     fi
+    __lambfold_stdin=$__lambfold_fds/${__lambfold_event[3]}
+    __lambfold_stdout=$__lambfold_fds/${__lambfold_event[4]}
     if [[ $__lambfold_compat ]]; then
-        while [[ ${__lambfold_event[5]} == *$'\n' ]]; do
-            __lambfold_event[5]=${__lambfold_event[5]%$'\n'}
+        while [[ ${__lambfold_event[1]} == *$'\n' ]]; do
+            __lambfold_event[1]=${__lambfold_event[1]%$'\n'}
         done
         exec </dev/null 2>|"$__lambfold_context" 2>|"$__lambfold_stdout"
     else
@@ -161,25 +180,60 @@ __lambfold_serve() {
     builtin return "$status"
 }
 
+# Finds where bash has put aside the file that $1 is the path of, and puts the number into REPLY.
+__lambfold_find() {
+    for ((REPLY = 10; REPLY < 256; REPLY += 1)); do
+        [[ /proc/$$/fd/$REPLY -ef $1 ]] && builtin return
+    done
+    builtin printf 'bash runtime: %s is not open in bash\n' "$1" >&2
+    builtin exit 1
+}
+
+# Standard input was the context and is the commands, standard output is the reports. Neither stays:
+# what is printed between events belongs to the log.
+__lambfold_begin() {
+    __lambfold_find "$__lambfold_context"
+    __lambfold_context_fd=$REPLY
+    __lambfold_serve_all </dev/null >&2
+}
+
+__lambfold_serve_all() {
+    __lambfold_find "$__lambfold_commands"
+    __lambfold_commands_fd=$REPLY
+    __lambfold_find "$__lambfold_reports"
+    __lambfold_reports_fd=$REPLY
+    "__lambfold_$__lambfold_mode"
+}
+
 __lambfold_isolate() {
     while builtin :; do
         ((__lambfold_slot += 1))
         (__lambfold_serve)
-        __lambfold_report gone "$?" || builtin exit 0
+        builtin printf '%s\0' "$__lambfold_slot" "$__lambfold_event_number" gone 1 "$?" \
+            >&"$__lambfold_reports_fd" || builtin exit 0
     done
 }
 
 __lambfold_persist() {
-    builtin local status
     __lambfold_watch
-    while __lambfold_take; do
-        __lambfold_call <"$__lambfold_stdin" >|"$__lambfold_stdout"
-        status=$?
-        __lambfold_report_end "$status"
+    while builtin :; do
+        # Input and output of an event are opened before it comes. (Not in the condition, where `set -e`
+        # and the ERR trap have no effect.)
+        __lambfold_serve_one <"$__lambfold_stdin" >|"$__lambfold_stdout"
         __lambfold_event=() __lambfold_failure=() __lambfold_depth=0 __lambfold_exits=
     done
-    [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
-    builtin exit 0
+}
+
+__lambfold_serve_one() {
+    if ! __lambfold_take; then
+        exec >&2
+        [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
+        builtin exit 0
+    fi
+    __lambfold_call
+    __lambfold_report_end "$?"
+    __lambfold_stdin=$__lambfold_fds/${__lambfold_event[3]}
+    __lambfold_stdout=$__lambfold_fds/${__lambfold_event[4]}
 }
 
 __lambfold_unwind() {
@@ -271,7 +325,7 @@ lambda_remaining_ms() {
 }
 
 __lambfold_slot=0 __lambfold_event_number=${__lambfold_event_number:-0}
-__lambfold_exported=0 __lambfold_error_trap= __lambfold_exit_trap= __lambfold_options= __lambfold_frames=()
+__lambfold_error_trap= __lambfold_exit_trap= __lambfold_options= __lambfold_frames=()
 __lambfold_driver=${BASH_SOURCE[0]}
 
 if ((BASH_VERSINFO[0] < 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] < 4)); then
@@ -283,7 +337,7 @@ builtin trap '__lambfold_on_error "$?" "$LINENO" "$BASH_COMMAND"' ERR
 __lambfold_watch
 if [[ $__lambfold_mode != script ]]; then
     [[ $__lambfold_compat ]] && builtin set -uo pipefail
-    builtin source "$__lambfold_file"
+    builtin source "$__lambfold_file" </dev/null
     # From here on the handler file's options hold for its functions only.
     { __lambfold_options=${-//[!aefuxv]/}; builtin set +aefuxv; } 2>/dev/null
     # A trap of the handler file's is set for events only. (By way of a file, which needs no fork.)
@@ -308,6 +362,7 @@ if [[ $__lambfold_mode != script ]]; then
         builtin exit 1
     fi
     __lambfold_report ready
-    [[ $__lambfold_mode == persist ]] && __lambfold_persist
-    __lambfold_isolate
+    builtin export AWS_LAMBDA_REQUEST_ID AWS_LAMBDA_DEADLINE_MS AWS_LAMBDA_FUNCTION_ARN \
+        AWS_LAMBDA_CONTENT_TYPE AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID
+    __lambfold_begin <"$__lambfold_commands" >|"$__lambfold_reports"
 fi

@@ -47,14 +47,6 @@ impl Pipe {
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         read(&self.read, buffer)
     }
-
-    /// Whether what was written has been read by somebody.
-    pub(crate) fn is_empty(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut poll_fds = [PollFd::new(&self.read, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(poll(&mut poll_fds, Some(&now)), Ok(0))
-    }
 }
 
 /// The same file under the first free number from `place` on; where there is none, as it was.
@@ -128,16 +120,5 @@ mod tests {
             late.add(Pipe::new().expect("a pipe"));
         }
         assert_eq!(late.0.len(), MAX_LATE);
-    }
-
-    #[test]
-    fn a_pipe_knows_whether_it_was_read() {
-        let pipe = Pipe::new().expect("a pipe");
-        assert!(pipe.is_empty());
-        rustix::io::write(pipe.writer(), b"x").expect("written");
-        assert!(!pipe.is_empty());
-        assert_eq!(pipe.read(&mut [0; 9]).expect("read"), Some(1));
-        assert!(pipe.is_empty());
-        assert_eq!(pipe.read(&mut [0; 9]).expect("read"), None);
     }
 }

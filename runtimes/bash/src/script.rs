@@ -10,8 +10,7 @@ use std::process::Command;
 use lambfold_runtime_client::Invocation;
 
 use crate::config::Config;
-use crate::coprocess::{OPTIONAL_CONTEXT, Reports, bash, context, memory_file};
-use crate::output::Pipe;
+use crate::coprocess::{Files, OPTIONAL_CONTEXT, Reports, bash, context, memory_file};
 use crate::process::Process;
 use crate::shell::{DRIVER, push_assignment};
 
@@ -52,8 +51,7 @@ impl Script {
         &mut self,
         config: &Config,
         event: &Invocation,
-        stdin: &OwnedFd,
-        output: &Pipe,
+        files: &Files,
     ) -> io::Result<Started> {
         self.number += 1;
         let driver = match self.kind {
@@ -82,8 +80,8 @@ impl Script {
             command.arg(std::ffi::OsStr::from_bytes(&argument));
         }
         // Opened anew, so that the script reads from the beginning and cannot write.
-        command.stdin(File::open(own_path(stdin))?);
-        command.stdout(OpenOptions::new().write(true).open(own_path(output.writer()))?);
+        command.stdin(File::open(own_path(&files.stdin))?);
+        command.stdout(OpenOptions::new().write(true).open(own_path(files.output.writer()))?);
         let process = Process::start(&mut command)?;
         Ok(Started { process, number: self.number, _driver: driver })
     }

@@ -11,9 +11,9 @@ use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, workers_
 
 use crate::attend::{AttendError, Attendance, Runner, Stop};
 use crate::config::{Config, ConfigError};
-use crate::coprocess::{Coprocess, StartError, memory_file};
+use crate::coprocess::{Coprocess, Files, StartError};
 use crate::handler::{Handler, HandlerError};
-use crate::output::{Late, Pipe};
+use crate::output::Late;
 use crate::script::{MAX_ARGUMENT_BYTES, Script};
 
 /// As much as a pipe holds.
@@ -157,8 +157,6 @@ impl Worker {
 
     fn serve(&mut self, event: &Invocation) -> Result<(), RunError> {
         let stop = Stop::new(Instant::now(), event.remaining(), self.config.stop_before);
-        let stdin = memory_file(event.body()).map_err(AttendError::Io)?;
-        let output = Pipe::new().map_err(AttendError::Io)?;
         if event.body().contains(&0) {
             log_line(
                 "the event holds NUL bytes, which bash cannot: $1 is without them, stdin has them",
@@ -166,7 +164,7 @@ impl Worker {
         }
         match &mut self.engine {
             Engine::Function(coprocess) => {
-                let number = coprocess.give(event, &stdin, &output).map_err(AttendError::Io)?;
+                let (number, files) = coprocess.give(event).map_err(AttendError::Io)?;
                 let attendance = Attendance {
                     event,
                     number,
@@ -180,15 +178,19 @@ impl Worker {
                     },
                     process: &mut coprocess.process,
                     reports: &mut coprocess.reports,
-                    output: &output,
+                    output: &files.output,
                     late: &mut self.late,
                     buffer: &mut self.buffer,
                     stop,
                 };
                 attendance.attend(&mut self.client)?;
+                self.late.add(files.output);
+                coprocess.prepare();
             }
             Engine::Script(script) => {
-                let mut started = match script.start(&self.config, event, &stdin, &output) {
+                let files = Files::new().map_err(AttendError::Io)?;
+                files.write(event.body()).map_err(AttendError::Io)?;
+                let mut started = match script.start(&self.config, event, &files) {
                     Ok(started) => started,
                     Err(error) => {
                         let mut message = format!("{} cannot be started: {error}", self.name);
@@ -210,15 +212,15 @@ impl Worker {
                     runner: Runner::Script,
                     process: &mut started.process,
                     reports: &mut script.reports,
-                    output: &output,
+                    output: &files.output,
                     late: &mut self.late,
                     buffer: &mut self.buffer,
                     stop,
                 };
                 attendance.attend(&mut self.client)?;
+                self.late.add(files.output);
             }
         }
-        self.late.add(output);
         Ok(())
     }
 }

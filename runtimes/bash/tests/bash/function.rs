@@ -213,6 +213,50 @@ fn the_context_is_in_the_environment_and_what_is_absent_is_unset() {
 }
 
 #[test]
+fn each_event_has_its_own_context_whatever_the_one_before_had() {
+    let show = r#"handler() {
+        local name
+        for name in AWS_LAMBDA_{REQUEST_ID,FUNCTION_ARN,CONTENT_TYPE,TRACE_ID,CLIENT_CONTEXT,TENANT_ID} _X_AMZN_TRACE_ID; do
+            [[ ${!name@a} != *x* ]] || printf '%s=%s\n' "$name" "${!name-unset}"
+        done
+    }"#;
+    // Which of them an event has, each beside each other.
+    let has = |event: u32, bit: u32| event & (1 << bit) != 0;
+    for setup in [function(show), function(show).persist()] {
+        let mut runtime = setup.start();
+        for (count, which) in
+            (0..16).flat_map(|one| (0..16).flat_map(move |two| [one, two])).enumerate()
+        {
+            let id = format!("id-{count}");
+            let arn = format!("arn:aws:lambda:us-east-1:000000000000:function:f:{}", which & 1);
+            let mut event =
+                Event::new(&id, "").with_field("Lambda-Runtime-Invoked-Function-Arn", &arn);
+            let mut expected = vec![
+                format!("AWS_LAMBDA_REQUEST_ID={id}"),
+                format!("AWS_LAMBDA_FUNCTION_ARN={arn}"),
+            ];
+            for (bit, field, names) in [
+                (1, "Lambda-Runtime-Trace-Id", &["AWS_LAMBDA_TRACE_ID", "_X_AMZN_TRACE_ID"][..]),
+                (2, "Lambda-Runtime-Client-Context", &["AWS_LAMBDA_CLIENT_CONTEXT"]),
+                (3, "Lambda-Runtime-Aws-Tenant-Id", &["AWS_LAMBDA_TENANT_ID"]),
+            ] {
+                if has(which, bit) {
+                    let value = format!("{field} of {count}");
+                    event = event.with_field(field, &value);
+                    expected.extend(names.iter().map(|name| format!("{name}={value}")));
+                }
+            }
+            expected.push("AWS_LAMBDA_CONTENT_TYPE=application/json".to_owned());
+            expected.sort_unstable();
+            let text = runtime.post(event).text();
+            let mut seen: Vec<_> = text.lines().collect();
+            seen.sort_unstable();
+            assert_eq!(seen, expected);
+        }
+    }
+}
+
+#[test]
 fn the_working_directory_and_dollar_zero_are_what_a_bootstrap_has() {
     let mut runtime = function(
         "handler() { printf '%s %s %s' \"$PWD\" \"${0##*/}\" \"${BASH_SOURCE[0]##*/}\"; }",
