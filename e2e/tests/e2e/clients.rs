@@ -2,6 +2,7 @@
 
 use super::harness::{Api, bin, root, server, venv};
 use serde_json::json;
+use std::path::Path;
 use std::process::Command;
 
 pub(super) fn python(script: &str, args: &[&str]) {
@@ -72,4 +73,41 @@ fn a_bootstrap_on_the_package_awslambdaric() {
     let reply = api.invoke("f", &json!({ "fail": true }));
     assert_eq!(reply.json()["errorType"], "ValueError", "{}", reply.text());
     assert_eq!(reply.json()["errorMessage"], "as asked");
+}
+
+#[test]
+fn a_bootstrap_on_the_package_aws_lambda_ric() {
+    let server = server();
+    let api = Api::new(server.url());
+    let folder = tempfile::tempdir().unwrap();
+    node_client(folder.path());
+    let handler = "exports.handler = async (event, context) => {\n    if (event.fail) throw new TypeError('as asked');\n    console.log('handled', event.x);\n    return { event, id: context.awsRequestId, left: context.getRemainingTimeInMillis() };\n};\n";
+    std::fs::write(folder.path().join("function.js"), handler).unwrap();
+    api.create_from(
+        "f",
+        folder.path(),
+        json!({ "Timeout": 30, "MemorySize": 256, "Handler": "function.handler" }),
+    );
+    let reply = api.invoke_tail("f", &json!({ "x": 1 }));
+    assert_eq!(reply.json()["event"], json!({ "x": 1 }), "{}", reply.text());
+    assert_eq!(reply.json()["id"], reply.header("x-amzn-requestid").unwrap());
+    assert!(reply.json()["left"].as_i64().unwrap() > 20_000);
+    assert!(reply.log().contains("handled 1"), "{}", reply.log());
+    let reply = api.invoke("f", &json!({ "fail": true }));
+    assert_eq!(reply.header("x-amz-function-error"), Some("Unhandled"), "{}", reply.text());
+    assert_eq!(reply.json()["errorType"], "TypeError", "{}", reply.text());
+    assert_eq!(reply.json()["errorMessage"], "as asked");
+    assert!(reply.json()["trace"][0].is_string(), "{}", reply.text());
+    let reply = api.invoke("f", &json!({ "x": 2 }));
+    assert_eq!(reply.json()["event"], json!({ "x": 2 }), "{}", reply.text());
+}
+
+/// Puts the runtime client for Node.js and a bootstrap that starts it into a function's folder.
+pub(super) fn node_client(folder: &Path) {
+    let packages = root().join("target/guest/aws-lambda-ric/node_modules");
+    assert!(packages.exists(), "{} is missing: run `tools/setup test`", packages.display());
+    for from in [packages, root().join("examples/conform/node/bootstrap")] {
+        let copied = Command::new("cp").arg("-r").arg(&from).arg(folder).status();
+        assert!(copied.unwrap().success());
+    }
 }

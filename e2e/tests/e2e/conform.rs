@@ -135,6 +135,24 @@ fn the_package_awslambdaric_conforms() {
     good("`awslambdaric`", folder.path(), &[], &deviations, &["stream-*"]);
 }
 
+#[test]
+fn the_package_aws_lambda_ric_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    super::clients::node_client(folder.path());
+    let function = root().join("examples/conform/node/function.js");
+    std::fs::copy(function, folder.path().join("function.js")).unwrap();
+    let stays = "it stays and asks no more";
+    let deviations = [
+        ("error-header", "it sends the type in the body only"),
+        ("response-500", "it asks for the next event"),
+        ("next-500", stays),
+        ("next-reset", stays),
+    ];
+    // The stack of an error is in a field of its own, and the example is no stream.
+    let inapplicable = ["error-stack", "stream-*", "concurrency-*"];
+    good("`aws-lambda-ric`", folder.path(), &[], &deviations, &inapplicable);
+}
+
 fn layer(runtime: &str, to: &Path) -> String {
     let file = to.join(format!("{runtime}.zip"));
     let output =
