@@ -11,6 +11,7 @@ help:
 	@echo 'make test      the whole test suite'
 	@echo 'make serve     build and run the server with its defaults'
 	@echo 'make bench     the benchmarks; JSON in target/bench'
+	@echo 'make soak      the endurance run: load, kills, and then nothing left; JSON in target/bench'
 	@echo 'make examples  ready-made zips in target/examples'
 	@echo 'make check     formatter, lints, dependency rules, documentation'
 
@@ -41,8 +42,9 @@ examples: release
 	@tools/setup demo
 	@tools/examples target/release/lambfold target/examples
 
-soak:
-	@echo 'error: the endurance run is not built yet' >&2; exit 1
+soak: release
+	cargo build --release --locked -p lambfold-benches --bin soak
+	target/release/soak
 
 check: toolchain
 	@tools/setup check

@@ -7,6 +7,7 @@
 //! that it is a floor for.
 
 pub mod fastcgi;
+pub mod leaks;
 pub mod server;
 
 use std::io::{self, Read, Write};

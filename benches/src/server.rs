@@ -119,7 +119,10 @@ impl Server {
 }
 
 /// The address in the server's ready line; its later output is thrown away.
-fn ready(server: &mut Child) -> Result<String> {
+///
+/// # Errors
+/// When the server ends before it is ready.
+pub fn ready(server: &mut Child) -> Result<String> {
     let mut lines = BufReader::new(server.stderr.take().ok_or("no stderr")?).lines();
     let endpoint = loop {
         let line = lines.next().ok_or("the server ended before it was ready")??;
