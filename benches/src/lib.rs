@@ -7,6 +7,7 @@
 //! that it is a floor for.
 
 pub mod fastcgi;
+pub mod guest;
 pub mod leaks;
 pub mod server;
 

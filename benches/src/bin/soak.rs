@@ -13,6 +13,7 @@
 //! This program is also the bootstrap of the functions: `AWS_LAMBDA_RUNTIME_API` says so.
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command for people
 
+use lambfold_benches::guest;
 use lambfold_benches::leaks::{Held, Owner};
 use lambfold_benches::server::{Guard, Result, ready};
 use lambfold_benches::{Connection, header};
@@ -48,7 +49,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let result = match std::env::var("AWS_LAMBDA_RUNTIME_API") {
-        Ok(api) => runtime(&api).map(|()| true),
+        Ok(api) => guest::run(&api).map(|()| true),
         Err(_) => soak(),
     };
     match result {
@@ -58,38 +59,6 @@ fn main() -> ExitCode {
             eprintln!("soak: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// What the functions do.
-fn runtime(address: &str) -> Result<()> {
-    let mut connection = Connection::open(address)?;
-    let next =
-        format!("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    loop {
-        let (head, body) = connection.call(next.as_bytes())?;
-        let id = header(head, "lambda-runtime-aws-request-id").unwrap_or_default().to_owned();
-        let event: Value = serde_json::from_slice(body)?;
-        match event["do"].as_str() {
-            Some("exit") => std::process::exit(3),
-            Some("abort") => std::process::abort(),
-            Some("hang") => std::thread::sleep(Duration::from_secs(3600)),
-            Some("memory") => {
-                let mut all = Vec::new();
-                loop {
-                    all.push(vec![1_u8; 1 << 20]);
-                }
-            }
-            // Somebody who stays behind when the environment is reset.
-            Some("children") => drop(Command::new("sleep").arg("3600").spawn()?),
-            _ => {}
-        }
-        let answer = event.to_string();
-        let post = format!(
-            "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{answer}",
-            answer.len()
-        );
-        connection.call(post.as_bytes())?;
     }
 }
 
