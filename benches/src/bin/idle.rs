@@ -4,14 +4,14 @@
 //!
 //! So many invocations are held at once, so that each has an environment; when all are answered and
 //! frozen, what the machine has less of available memory, without what the guests themselves hold
-//! (proportional set size), is divided among them. Then some are invoked once more: what the thaw
-//! adds is the first invocation's time against that of the ones that follow it at once.
+//! (proportional set size), is divided among them. Then one is invoked after a pause in which it was
+//! frozen, and again at once; the bare relay, whose worker nobody freezes, has the same pauses.
 //!
 //! This program is also the bootstrap of the function: `AWS_LAMBDA_RUNTIME_API` says so.
 #![allow(clippy::print_stdout)] // a command for people
 
 use lambfold_benches::leaks::Owner;
-use lambfold_benches::server::{Guard, Result, ready};
+use lambfold_benches::server::{Guard, Result, ready, relay};
 use lambfold_benches::{Connection, guest, median};
 use serde_json::json;
 use std::path::PathBuf;
@@ -86,24 +86,39 @@ fn main() -> Result<()> {
     let of_guests = guests_after.saturating_sub(guests_before);
     let each = drop_kib.saturating_sub(of_guests) as f64 / options.environments as f64;
 
-    let mut connection = Connection::open(&address)?.give_up_after(PATIENCE)?;
-    let (mut first, mut second) = (Vec::new(), Vec::new());
-    for _ in 0..THAWS {
-        std::thread::sleep(PAUSE);
-        first.push(timed(&mut connection, &address, &echo)?.as_secs_f64() * 1e6);
-        // The environment that was used last is used again, and has not been frozen yet.
-        second.push(timed(&mut connection, &address, &echo)?.as_secs_f64() * 1e6);
+    let mut keep = Vec::new();
+    let worker = options.bin_dir.join("echo-runtime");
+    let floor = relay(&options.bin_dir.join("bare-relay"), &worker, 1, &mut keep)?;
+    let mut connections = Vec::new();
+    for address in [&address, &floor] {
+        connections.push((Connection::open(address)?.give_up_after(PATIENCE)?, address));
     }
-    // A client that slept is slow itself; the same pause without a freeze is its floor.
-    let (first, second) = (median(&mut first), median(&mut second));
+    // First after a pause, and second, by connection.
+    let mut times = [(); 4].map(|()| Vec::new());
+    for _ in 0..THAWS {
+        for (which, (connection, address)) in connections.iter_mut().enumerate() {
+            timed(connection, address, &echo)?;
+            std::thread::sleep(PAUSE);
+            for column in [0, 1] {
+                let took = timed(connection, address, &echo)?;
+                times[2 * which + column].push(took.as_secs_f64() * 1e6);
+            }
+        }
+    }
+    let [first, second, floor_first, floor_second] = times.map(|mut times| median(&mut times));
+    // Caches are cold and processors asleep after a pause, also for who was never frozen.
+    let thaw = (first - second) - (floor_first - floor_second);
     println!("{guests} environments in {took:.1?}, holding included");
     println!("available memory fell by {drop_kib} KiB, guests hold {of_guests} KiB");
     println!("each environment costs {each:.0} KiB beside its guest (promise: 500)");
     println!("first invocation after a pause {first:.0} us, the next one {second:.0} us");
+    println!("the same for the bare relay: {floor_first:.0} us, {floor_second:.0} us");
+    println!("a thaw adds {thaw:.0} us (promise: 100)");
     std::fs::create_dir_all(&options.output)?;
     let report = json!({
         "environments": guests, "fellKib": drop_kib, "guestsKib": of_guests, "eachKib": each,
         "firstMicros": first, "secondMicros": second,
+        "floorFirstMicros": floor_first, "floorSecondMicros": floor_second,
     });
     std::fs::write(options.output.join("idle.json"), report.to_string())?;
     Ok(())
