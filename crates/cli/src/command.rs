@@ -9,6 +9,7 @@ mod invoke;
 mod layer;
 mod layer_build;
 mod logs;
+mod manual;
 mod package;
 mod shared;
 
@@ -28,5 +29,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Manual(args) => manual::manual(&args),
     }
 }

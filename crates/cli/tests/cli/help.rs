@@ -17,6 +17,8 @@ const COMMANDS: &[&[&str]] = &[
     &["conform"],
     &["logs"],
     &["doctor"],
+    &["completions"],
+    &["man"],
 ];
 
 #[test]
