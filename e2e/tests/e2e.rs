@@ -8,6 +8,7 @@ mod e2e {
     mod concurrency;
     mod conform;
     mod crash;
+    mod diagnosis;
     mod extensions;
     mod harness;
     mod hostile;

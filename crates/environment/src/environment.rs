@@ -2,13 +2,13 @@ use crate::context::Context;
 use crate::core::Core;
 use crate::isolation::Dialing;
 use crate::phase::Effects;
-use lambfold_package::Hold;
+use lambfold_package::{Finding, Hold, View};
 use lambfold_runtime_api::{
     Caller, ExtensionError, ExtensionRefusal, ExtensionReply, Host, Network, NextReply, Post,
     Posted, Posting, Refusal, Registered, Registration, SubscribeError, Subscription,
     SubscriptionRefusal, Ticket, deliver,
 };
-use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd};
+use lambfold_types::{Answer, Architecture, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -109,6 +109,29 @@ pub(crate) struct Folders {
     pub(crate) extensions: Vec<Arc<str>>,
     /// Keeps the first two from being collected.
     pub(crate) _holds: Vec<Hold>,
+}
+
+impl Folders {
+    /// Why the bootstrap in them would not run with these variables. Reads files: it takes some
+    /// milliseconds.
+    pub(crate) fn diagnose(
+        &self,
+        variables: &[(String, String)],
+        architecture: Architecture,
+    ) -> Vec<Finding> {
+        let variable = |wanted: &str| {
+            let found = variables.iter().find(|(name, _)| name == wanted);
+            found.map_or("", |(_, value)| value.as_str())
+        };
+        let view = View {
+            task: &self.task,
+            opt: self.opt.as_deref(),
+            root: self.root.as_deref(),
+            path: variable("PATH"),
+            library_path: variable("LD_LIBRARY_PATH"),
+        };
+        view.diagnose(architecture)
+    }
 }
 
 /// The core, and what keeps `ended` behind `answer`: the runtime may ask for the next event on

@@ -2,7 +2,6 @@
 
 use crate::environment::Inner;
 use crate::output::{Pipe, Writer};
-use lambfold_package::View;
 use lambfold_sandbox::Event;
 use std::fs::File;
 use std::future::pending;
@@ -52,20 +51,22 @@ pub(crate) async fn keep(inner: Arc<Inner>, events: AsyncFd<OwnedFd>) {
     }
 }
 
-/// Why the bootstrap could not be executed, in words.
+/// Why the bootstrap could not be executed, or ended before it asked for anything, in words.
 async fn causes(inner: &Arc<Inner>, event: &Event) -> Vec<String> {
-    if !matches!(event, Event::SpawnFailed { .. }) {
+    let asks = match event {
+        Event::SpawnFailed { .. } => true,
+        Event::Exited { process, status } => {
+            inner.with(|core, _, _| core.fails_like_a_loader(*process, *status))
+        }
+        _ => false,
+    };
+    if !asks {
         return Vec::new();
     }
     let inner = Arc::clone(inner);
     let findings = tokio::task::spawn_blocking(move || {
-        let folders = &inner.folders;
-        let view = View {
-            task: &folders.task,
-            opt: folders.opt.as_deref(),
-            root: folders.root.as_deref(),
-        };
-        view.diagnose(inner.ctx.version.architecture)
+        let env = &inner.ctx.command.env;
+        inner.folders.diagnose(env, inner.ctx.version.architecture)
     });
     findings.await.unwrap_or_default().iter().map(ToString::to_string).collect()
 }

@@ -7,7 +7,7 @@ use crate::isolation::{Isolation, Made, MakeError};
 use crate::output::{Output, Sink, Writer};
 use crate::{keeper, variables};
 use lambfold_logs::{Logs, stream_name};
-use lambfold_package::{PackageError, Trees};
+use lambfold_package::{Finding, PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
 use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Sandboxes, Spec};
 use lambfold_types::{
@@ -347,6 +347,24 @@ impl Launcher {
             None => self.config.root.clone(),
         };
         Ok(Folders { task, opt, root, extensions, _holds: holds })
+    }
+
+    /// Why the bootstrap of a version would not run in an environment of its own, each a sentence
+    /// with the fix; nothing is started.
+    ///
+    /// # Errors
+    /// When its layers cannot be merged, or its root file system is not known.
+    pub async fn diagnose(
+        &self,
+        version: Arc<FunctionVersion>,
+    ) -> Result<Vec<Finding>, LaunchError> {
+        let rootfs = self.rootfs(&version)?.map(str::to_owned);
+        let folders = self.folders(&version, rootfs.as_deref()).await?;
+        let env = variables::variables(&version, InitializationType::OnDemand, "", "");
+        let architecture = version.architecture;
+        let findings =
+            tokio::task::spawn_blocking(move || folders.diagnose(&env, architecture)).await;
+        Ok(findings.unwrap_or_default())
     }
 
     /// Waits until every environment that was retired is gone: those with extensions take their

@@ -230,6 +230,15 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         metrics(&counted.metrics())
     });
 
+    let looking = launcher.clone();
+    gateway.lend_diagnosis(Box::new(move |version| {
+        let launcher = looking.clone();
+        Box::pin(async move {
+            let findings = launcher.diagnose(version).await.map_err(|error| chain(&error))?;
+            Ok(findings.iter().map(ToString::to_string).collect())
+        })
+    }));
+
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
