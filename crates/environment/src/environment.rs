@@ -4,9 +4,9 @@ use crate::isolation::Dialing;
 use crate::phase::Effects;
 use lambfold_package::{Finding, Hold, View};
 use lambfold_runtime_api::{
-    Caller, ExtensionError, ExtensionRefusal, ExtensionReply, Host, Network, NextReply, Post,
-    Posted, Posting, Refusal, Registered, Registration, SubscribeError, Subscription,
-    SubscriptionRefusal, Ticket, deliver,
+    Call, Caller, Disturbance, ExtensionError, ExtensionRefusal, ExtensionReply, Host, Network,
+    NextReply, Post, Posted, Posting, Refusal, Registered, Registration, SubscribeError,
+    Subscription, SubscriptionRefusal, Ticket, deliver,
 };
 use lambfold_types::{Answer, Architecture, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;
@@ -185,6 +185,13 @@ impl Inner {
                 let _ = sender.send(Err(refusal));
             }
         }
+        if let Some(squeeze) = fx.squeeze {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = squeeze.lower() {
+                    tracing::warn!(%error, "a memory limit could not be lowered on purpose");
+                }
+            });
+        }
         for (sender, delivery) in fx.tell {
             let _ = sender.send(delivery);
         }
@@ -235,6 +242,13 @@ impl Inner {
 impl Host for Inner {
     fn generation(&self) -> u64 {
         self.ctx.generation.load(Ordering::Relaxed)
+    }
+
+    fn disturbance(&self, call: Call) -> Option<Disturbance> {
+        if !self.ctx.faults.any() {
+            return None;
+        }
+        self.with(|core, ctx, _| core.disturbance(ctx, call))
     }
 
     fn next(&self, caller: Caller<'_>) -> NextReply {

@@ -6,6 +6,7 @@ use crate::hint::MissingPrograms;
 use crate::isolation::{Isolation, Made, MakeError};
 use crate::output::{Output, Sink, Writer};
 use crate::{keeper, variables};
+use lambfold_fault::Faults;
 use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{Finding, PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
@@ -47,6 +48,8 @@ pub struct LauncherConfig {
     pub more_roots: BTreeMap<String, PathBuf>,
     /// How processors are shared out.
     pub processors: Processors,
+    /// What goes wrong on purpose.
+    pub faults: Arc<Faults>,
 }
 
 /// How processors are shared out, by MemorySize.
@@ -66,6 +69,7 @@ impl Default for LauncherConfig {
             root: None,
             more_roots: BTreeMap::new(),
             processors: Processors::default(),
+            faults: Arc::default(),
         }
     }
 }
@@ -278,6 +282,7 @@ impl Launcher {
             version,
             initialization,
             clock,
+            faults: Arc::clone(&self.config.faults),
             log_stream,
             command,
             extensions: folders.extensions.clone(),
