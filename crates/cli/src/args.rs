@@ -1,7 +1,9 @@
 //! The command line, as `--help` shows it. Every command's help ends with examples.
 
+mod fault;
 mod manual;
 
+pub(crate) use fault::{Fault, FaultCall, FaultKind};
 pub(crate) use manual::{Completions, Manual, Shell};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -64,6 +66,11 @@ pub(crate) enum Command {
     Conform(Box<Conform>),
     /// Print a function's logs
     Logs(Logs),
+    /// Make something go wrong for a function, for a while
+    ///
+    /// It ends by itself after --for, and with a restart of the server. While it is on, `lambfold
+    /// doctor`, /metrics and the function's log say so; the log at each effect, too.
+    Fault(Fault),
     /// Do each step of a sandbox on this machine and say what holds, what not, and why
     Doctor(Doctor),
     /// Print a script that completes commands and options in bash, zsh or fish

@@ -6,13 +6,14 @@ use crate::guard::Guard;
 use crate::invoke::Operation;
 use crate::metrics::{Counters, Metric};
 use crate::receive::{self, ReceiveError, Received, Receiver};
-use crate::{diagnosis, download, import, invoke, lambda, logs_api, scope, sts};
+use crate::{diagnosis, download, faults, import, invoke, lambda, logs_api, scope, sts};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use lambfold_api_model::{ApiError, Model};
 use lambfold_control::Control;
+use lambfold_fault::Faults;
 use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
 use lambfold_types::{RequestId, Scope};
@@ -74,6 +75,7 @@ pub struct Gateway {
     pub(crate) tickets: Tickets,
     pub(crate) guard: Guard,
     pub(crate) diagnose: OnceLock<diagnosis::Diagnose>,
+    pub(crate) faults: OnceLock<Arc<Faults>>,
     metrics: MetricSource,
     ready: AtomicBool,
 }
@@ -107,6 +109,7 @@ impl Gateway {
             counters: Arc::new(Counters::new()),
             tickets: Tickets::new(),
             diagnose: OnceLock::new(),
+            faults: OnceLock::new(),
             metrics: Box::new(metrics),
             ready: AtomicBool::new(true),
         })
@@ -121,6 +124,12 @@ impl Gateway {
     pub fn lend_diagnosis(&self, diagnose: diagnosis::Diagnose) {
         // A second one would say the same.
         let _ = self.diagnose.set(diagnose);
+    }
+
+    /// Lets it switch faults on and off; once.
+    pub fn lend_faults(&self, faults: Arc<Faults>) {
+        // A second one would be another server's.
+        let _ = self.faults.set(faults);
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -170,6 +179,7 @@ impl Gateway {
             _ => match path.strip_prefix("/_lambfold/v1/") {
                 Some("layers") => import::answer(self, &head, body).await,
                 Some("diagnosis") => diagnosis::answer(self, &head, body).await,
+                Some("faults") => faults::answer(self, &head, body).await,
                 Some(rest) => match rest.strip_prefix("code/") {
                     Some(digest) => {
                         let query = head.uri.query().unwrap_or_default();

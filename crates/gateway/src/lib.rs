@@ -9,6 +9,7 @@ mod diagnosis;
 mod download;
 mod error;
 mod eventstream;
+mod faults;
 mod gateway;
 mod guard;
 mod import;

@@ -104,7 +104,9 @@ fn page(command: &Command, date: &str) -> std::io::Result<Vec<u8>> {
         roff.control("SH", ["EXIT STATUS"]).text([roman(rest.join(" "))]);
     }
     roff.to_writer(&mut text)?;
-    Ok(text)
+    // Above a list of possible values stands a space in a form that formatters complain of.
+    let text = String::from_utf8_lossy(&text).replace("\n.br\n\n.br\n", "\n.sp\n");
+    Ok(text.into_bytes())
 }
 
 /// The day on which a page is written, UTC, unless `SOURCE_DATE_EPOCH` (reproducible-builds.org)
