@@ -20,6 +20,7 @@ mod e2e {
     mod php;
     mod results;
     mod streaming;
+    mod terminal;
     mod tutorial;
     mod user;
 }
