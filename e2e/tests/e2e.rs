@@ -10,6 +10,7 @@ mod e2e {
     mod crash;
     mod diagnosis;
     mod extensions;
+    mod faults;
     mod harness;
     mod hostile;
     mod labs;
