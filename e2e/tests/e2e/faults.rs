@@ -21,7 +21,7 @@ fn place() -> Place {
 impl Place {
     /// `lambfold` with its exit code, standard output and standard error.
     fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let output = self.server.client(&lambfold()).args(args).output().unwrap();
+        let output = self.server.client(lambfold()).args(args).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
