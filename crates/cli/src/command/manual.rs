@@ -16,10 +16,33 @@ pub(crate) fn completions(args: &Completions) -> Result<Exit, Failure> {
     match args.shell {
         Shell::Bash => clap_complete::generate(shells::Bash, &mut command, name, &mut script),
         Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, name, &mut script),
-        Shell::Fish => clap_complete::generate(shells::Fish, &mut command, name, &mut script),
+        Shell::Fish => {
+            clap_complete::generate(shells::Fish, &mut command, name, &mut script);
+            for inner in command.get_subcommands() {
+                fish_arguments(inner, "", &mut script);
+            }
+        }
     }
     output::data(&script)?;
     Ok(Exit::Done)
+}
+
+/// What arguments without an option may be: clap_complete leaves that out for fish.
+fn fish_arguments(command: &Command, above: &str, script: &mut Vec<u8>) {
+    let name = command.get_name();
+    let here = match above {
+        "" => format!("__fish_lambfold_using_subcommand {name}"),
+        above => format!("{above}; and __fish_seen_subcommand_from {name}"),
+    };
+    for value in command.get_positionals().flat_map(clap::Arg::get_possible_values) {
+        let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+        let help = help.replace('\\', "\\\\").replace('\'', "\\'");
+        let (value, line) = (value.get_name(), "complete -c lambfold -f -n");
+        script.extend_from_slice(format!("{line} \"{here}\" -a {value} -d '{help}'\n").as_bytes());
+    }
+    for inner in command.get_subcommands() {
+        fish_arguments(inner, &here, script);
+    }
 }
 
 pub(crate) fn manual(args: &Manual) -> Result<Exit, Failure> {

@@ -19,6 +19,8 @@ const LINES: &[(&str, &[&str])] = &[
     ("lambfold invoke --output ", &["json", "text"]),
     ("lambfold invoke echo --qu", &["--qualifier"]),
     ("lambfold doctor --r", &["--region", "--rootfs"]),
+    ("lambfold layer build ", &["bash", "php"]),
+    ("lambfold fault echo ", &["api-500", "slow-next", "throttle"]),
 ];
 
 /// Runs a program that must be there.
