@@ -8,7 +8,9 @@ mod e2e {
     mod concurrency;
     mod conform;
     mod crash;
+    mod diagnosis;
     mod extensions;
+    mod faults;
     mod harness;
     mod hostile;
     mod labs;
@@ -19,6 +21,7 @@ mod e2e {
     mod php;
     mod results;
     mod streaming;
+    mod terminal;
     mod tutorial;
     mod user;
 }

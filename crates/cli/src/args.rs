@@ -1,5 +1,11 @@
 //! The command line, as `--help` shows it. Every command's help ends with examples.
 
+mod fault;
+mod manual;
+
+pub(crate) use fault::{Fault, FaultCall, FaultKind};
+pub(crate) use manual::{Completions, Manual, Shell};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -42,7 +48,14 @@ pub(crate) enum Command {
     /// Write a folder as a zip that is the same every time
     Package(Package),
     /// Build, publish or import layers
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  lambfold layer build bash -o bash.zip
+  lambfold layer publish bash.zip --name bash
+  lambfold layer import php-84.zip \\
+      --alias-arn arn:aws:lambda:eu-central-1:873528684822:layer:php-84:21"
+    )]
     Layer(Layer),
     /// Put a runtime to the test: the whole contract of the Runtime API, and its traps
     ///
@@ -53,8 +66,18 @@ pub(crate) enum Command {
     Conform(Box<Conform>),
     /// Print a function's logs
     Logs(Logs),
+    /// Make something go wrong for a function, for a while
+    ///
+    /// It ends by itself after --for, and with a restart of the server. While it is on, `lambfold
+    /// doctor`, /metrics and the function's log say so; the log at each effect, too.
+    Fault(Fault),
     /// Do each step of a sandbox on this machine and say what holds, what not, and why
     Doctor(Doctor),
+    /// Print a script that completes commands and options in bash, zsh or fish
+    Completions(Completions),
+    /// Print a manual page, or write all of them into a folder
+    #[command(name = "man")]
+    Manual(Manual),
 }
 
 /// How data is printed.
@@ -463,16 +486,14 @@ mod tests {
     #[test]
     fn every_help_has_examples() {
         fn check(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name());
             for inner in command.get_subcommands() {
-                check(inner, &path);
+                check(inner, &format!("{path} {}", inner.get_name()));
             }
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(
-                command.has_subcommands() && path.ends_with("layer") || help.contains("Examples:"),
-                "{path}"
-            );
+            let examples = help.strip_prefix("Examples:\n").unwrap_or_else(|| panic!("{path}"));
+            let calls_it = examples.lines().any(|line| line.contains(path));
+            assert!(calls_it, "{path}: no example calls it");
         }
-        check(&Cli::command(), "");
+        check(&Cli::command(), "lambfold");
     }
 }

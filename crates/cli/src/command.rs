@@ -4,11 +4,14 @@ mod code;
 mod conform;
 mod deploy;
 mod doctor;
+mod duration;
 mod env;
+mod fault;
 mod invoke;
 mod layer;
 mod layer_build;
 mod logs;
+mod manual;
 mod package;
 mod shared;
 
@@ -27,6 +30,9 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
         Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Fault(args) => fault::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Manual(args) => manual::manual(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! The bootstrap as a process: in a sandbox, or without one where there is none to be had.
 
+use lambfold_package::{LIBRARY_PATH, PATH};
 use lambfold_sandbox::{
     Bind, Command, Event, ExitStatus, ProcessId, Sandbox, Sandboxes, Spec, Unconfined,
 };
@@ -96,9 +97,6 @@ impl Ground {
         }
     }
 }
-
-const PATH: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
-const LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib";
 
 /// The variables that depend on where the guest is; the plan's own win.
 fn environment(

@@ -149,7 +149,13 @@ impl Kit {
         let shared = Shared::default();
         let all = Case::all();
         let start = all[0];
-        let begun = self.one(subject, start, &shared);
+        let mut begun = self.one(subject, start, &shared);
+        if begun.verdict == Verdict::Fail {
+            for finding in &subject.findings {
+                begun.detail.push_str("; ");
+                begun.detail.push_str(&finding.to_string());
+            }
+        }
         let starts = begun.verdict != Verdict::Fail;
         let mut results = BTreeMap::new();
         let order = |case: &Case| all.iter().position(|other| other.id == case.id);

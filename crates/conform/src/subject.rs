@@ -53,7 +53,8 @@ pub struct Subject {
 
 impl Subject {
     /// Lays out `path` (a folder, a zip, or a program that is the bootstrap) with layers (folders
-    /// or zips, later ones on top), for this machine's architecture.
+    /// or zips, later ones on top), for this machine's architecture; `root` is the root file system
+    /// that it will run with, the host's where it is `None`.
     ///
     /// # Errors
     /// When one of them cannot be read, or the platform would refuse it.
@@ -61,6 +62,7 @@ impl Subject {
         path: &Path,
         layers: &[PathBuf],
         architecture: Architecture,
+        root: Option<&Path>,
     ) -> Result<Self, SubjectError> {
         let folder = tempfile::tempdir().map_err(SubjectError::Temporary)?;
         // Guests run as other users.
@@ -83,7 +85,8 @@ impl Subject {
         {
             return Err(SubjectError::NoBootstrap { path: path.to_owned() });
         }
-        let view = View { task: &task, opt: opt.as_deref(), root: Some(Path::new("/")) };
+        let root = Some(root.unwrap_or(Path::new("/")));
+        let view = View { opt: opt.as_deref(), root, ..View::new(&task) };
         let findings = view.diagnose(architecture);
         Ok(Self { path: path.to_owned(), findings, task, opt, _folder: folder })
     }
@@ -173,7 +176,7 @@ mod tests {
         let mut file = File::options().create_new(true).read(true).write(true).open(&zip).unwrap();
         pack(&folder, &mut file, HERE).unwrap();
         for path in [&folder, &zip, &program] {
-            let subject = Subject::new(path, &[], HERE).unwrap();
+            let subject = Subject::new(path, &[], HERE, None).unwrap();
             let text = std::fs::read_to_string(subject.task.join("bootstrap")).unwrap();
             assert_eq!(text, "#!/bin/sh\n", "{}", path.display());
         }
@@ -184,14 +187,14 @@ mod tests {
         let work = tempfile::tempdir().unwrap();
         let code = work.path().join("code");
         write(&code.join("function.sh"), "", 0o644);
-        let error = Subject::new(&code, &[], HERE).unwrap_err().to_string();
+        let error = Subject::new(&code, &[], HERE, None).unwrap_err().to_string();
         assert!(error.starts_with("there is no bootstrap in "), "{error}");
         let layers = ["one", "two"].map(|name| {
             let layer = work.path().join(name);
             write(&layer.join("bootstrap"), &format!("#!/bin/sh\n# {name}\n"), 0o755);
             layer
         });
-        let subject = Subject::new(&code, &layers, HERE).unwrap();
+        let subject = Subject::new(&code, &layers, HERE, None).unwrap();
         let text = std::fs::read_to_string(subject.opt.unwrap().join("bootstrap")).unwrap();
         assert_eq!(text, "#!/bin/sh\n# two\n");
     }
@@ -201,9 +204,10 @@ mod tests {
         let work = tempfile::tempdir().unwrap();
         let program = work.path().join("bootstrap");
         write(&program, "#!/bin/sh\r\n", 0o755);
-        let error = Subject::new(&program, &[], HERE).unwrap_err().to_string();
+        let error = Subject::new(&program, &[], HERE, None).unwrap_err().to_string();
         assert!(error.contains("carriage return") && error.contains("sed -i"), "{error}");
-        let missing = Subject::new(&work.path().join("none"), &[], HERE).unwrap_err().to_string();
+        let missing =
+            Subject::new(&work.path().join("none"), &[], HERE, None).unwrap_err().to_string();
         assert!(missing.starts_with("could not read "), "{missing}");
     }
 }

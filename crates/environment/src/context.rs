@@ -1,4 +1,5 @@
 use crate::output::Moment;
+use lambfold_fault::Faults;
 use lambfold_runtime_api::Event;
 use lambfold_sandbox::Command;
 use lambfold_types::{Clock, FunctionVersion, InitializationType, Invocation};
@@ -17,6 +18,8 @@ pub(crate) struct Context {
     /// What it is made for.
     pub(crate) initialization: InitializationType,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What goes wrong on purpose.
+    pub(crate) faults: Arc<Faults>,
     /// Its log stream.
     pub(crate) log_stream: String,
     /// Starts the bootstrap.
@@ -76,9 +79,12 @@ impl Context {
         u64::from(self.version.timeout_s) * 1_000_000
     }
 
-    /// The event that the runtime gets for an invocation that is received now.
-    pub(crate) fn event(&self, invocation: Invocation, now: Now) -> Event {
-        let deadline_ms = now.moment.epoch_ms + u64::from(self.version.timeout_s) * 1000;
+    /// The event that the runtime gets for an invocation that is received now, when so much of the
+    /// timeout is gone.
+    pub(crate) fn event(&self, invocation: Invocation, now: Now, gone: Duration) -> Event {
+        let gone_ms = u64::try_from(gone.as_millis()).unwrap_or(u64::MAX);
+        let left_ms = (u64::from(self.version.timeout_s) * 1000).saturating_sub(gone_ms);
+        let deadline_ms = now.moment.epoch_ms + left_ms;
         Event { invocation, deadline_ms }
     }
 }

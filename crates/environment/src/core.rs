@@ -2,12 +2,13 @@
 //! for system calls that do not block.
 
 mod extension;
+mod fault;
 mod post;
 mod record;
 mod stop;
 mod watch;
 
-use crate::context::Context;
+use crate::context::{Context, Now};
 use crate::environment::{OnAnswer, OnEnd};
 use crate::fault::Fault;
 use crate::isolation::{Cell, Dialing};
@@ -63,6 +64,7 @@ pub(crate) struct Core {
     deadline: Option<Instant>,
     /// Until when the keeper sleeps.
     armed: Option<Instant>,
+    on_purpose: fault::OnPurpose,
 }
 
 /// The process of an external extension.
@@ -102,6 +104,7 @@ impl Core {
             freeze_at: None,
             deadline: None,
             armed: None,
+            on_purpose: fault::OnPurpose::default(),
         }
     }
 
@@ -125,9 +128,11 @@ impl Core {
         fx: &mut Effects,
     ) {
         let now = ctx.now();
-        let invoke = Box::new(Invoke {
+        let gone = self.time_gone(ctx);
+        let mut invoke = Box::new(Invoke {
             request_id: invocation.request_id,
             since_us: now.us(),
+            gone_us: 0,
             deadline: now.instant + ctx.timeout(),
             wants_tail: invocation.wants_log_tail,
             stage: Stage::Run,
@@ -139,21 +144,21 @@ impl Core {
             ended,
             withheld: None,
             refused: None,
+            out_of_memory: false,
         });
+        invoke.age(gone);
+        let event = ctx.event(invocation, now, gone);
         match &mut self.phase {
             Phase::Idle => {
                 self.thaw();
-                self.open(&invoke, fx);
+                self.open(&invoke, now, fx);
                 self.log_start(ctx, now, &invoke);
-                let event = ctx.event(invocation, now);
                 self.phase = Phase::Invoke(invoke);
                 self.release(ctx, event, fx);
             }
-            Phase::Cold => self.begin_cold(ctx, invoke, ctx.event(invocation, now), fx),
+            Phase::Cold => self.begin_cold(ctx, invoke, event, fx),
             Phase::Reset(Over::Idle { next: next @ None }) => {
-                let mut invoke = invoke;
-                let event = Box::new(ctx.event(invocation, now));
-                invoke.stage = Stage::Init { event, since_us: now.us() };
+                invoke.stage = Stage::Init { event: Box::new(event), since_us: now.us() };
                 *next = Some(invoke);
             }
             Phase::Init(_) | Phase::Invoke(_) | Phase::Reset(_) | Phase::Shutdown | Phase::Gone => {
@@ -170,17 +175,19 @@ impl Core {
         event: lambfold_runtime_api::Event,
         fx: &mut Effects,
     ) {
-        invoke.stage = Stage::Init { event: Box::new(event), since_us: ctx.now().us() };
-        self.open(&invoke, fx);
+        let now = ctx.now();
+        invoke.stage = Stage::Init { event: Box::new(event), since_us: now.us() };
+        self.open(&invoke, now, fx);
         self.phase = Phase::Invoke(invoke);
         self.boot(ctx, fx);
     }
 
     /// What every invoke phase begins with.
-    fn open(&mut self, invoke: &Invoke, fx: &mut Effects) {
+    fn open(&mut self, invoke: &Invoke, now: Now, fx: &mut Effects) {
         if invoke.wants_tail {
             self.output.start_tail();
         }
+        self.tell_notes(now);
         self.set_deadline(invoke.deadline, fx);
     }
 
@@ -203,12 +210,14 @@ impl Core {
                 self.lose(ctx, fx);
             }
         }
+        self.spoil_memory(ctx, fx);
     }
 
     /// Starts the external extensions, and the bootstrap when there are none.
     fn boot(&mut self, ctx: &Context, fx: &mut Effects) {
         self.output.open_telemetry(&ctx.clock);
         self.log_init_start(ctx);
+        self.spoil_init(ctx);
         self.booted = false;
         self.runtime_ready = false;
         self.oom_kills = self.cell.as_ref().and_then(|cell| cell.oom_kills()).unwrap_or(0);
@@ -282,6 +291,7 @@ impl Core {
             Next::Refused(refusal) => NextReply::Now(Err(refusal)),
             Next::Parked { ticket, was } => {
                 match was {
+                    State::Started if self.init_hangs() => {}
                     State::Started => {
                         self.extensions.close();
                         self.runtime_ready = true;

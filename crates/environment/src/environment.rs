@@ -2,13 +2,13 @@ use crate::context::Context;
 use crate::core::Core;
 use crate::isolation::Dialing;
 use crate::phase::Effects;
-use lambfold_package::Hold;
+use lambfold_package::{Finding, Hold, View};
 use lambfold_runtime_api::{
-    Caller, ExtensionError, ExtensionRefusal, ExtensionReply, Host, Network, NextReply, Post,
-    Posted, Posting, Refusal, Registered, Registration, SubscribeError, Subscription,
-    SubscriptionRefusal, Ticket, deliver,
+    Call, Caller, Disturbance, ExtensionError, ExtensionRefusal, ExtensionReply, Host, Network,
+    NextReply, Post, Posted, Posting, Refusal, Registered, Registration, SubscribeError,
+    Subscription, SubscriptionRefusal, Ticket, deliver,
 };
-use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd};
+use lambfold_types::{Answer, Architecture, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -111,6 +111,29 @@ pub(crate) struct Folders {
     pub(crate) _holds: Vec<Hold>,
 }
 
+impl Folders {
+    /// Why the bootstrap in them would not run with these variables. Reads files: it takes some
+    /// milliseconds.
+    pub(crate) fn diagnose(
+        &self,
+        variables: &[(String, String)],
+        architecture: Architecture,
+    ) -> Vec<Finding> {
+        let variable = |wanted: &str| {
+            let found = variables.iter().find(|(name, _)| name == wanted);
+            found.map_or("", |(_, value)| value.as_str())
+        };
+        let view = View {
+            task: &self.task,
+            opt: self.opt.as_deref(),
+            root: self.root.as_deref(),
+            path: variable("PATH"),
+            library_path: variable("LD_LIBRARY_PATH"),
+        };
+        view.diagnose(architecture)
+    }
+}
+
 /// The core, and what keeps `ended` behind `answer`: the runtime may ask for the next event on
 /// another connection while the answer is still being handed over.
 struct State {
@@ -162,6 +185,13 @@ impl Inner {
                 let _ = sender.send(Err(refusal));
             }
         }
+        if let Some(squeeze) = fx.squeeze {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = squeeze.lower() {
+                    tracing::warn!(%error, "a memory limit could not be lowered on purpose");
+                }
+            });
+        }
         for (sender, delivery) in fx.tell {
             let _ = sender.send(delivery);
         }
@@ -212,6 +242,13 @@ impl Inner {
 impl Host for Inner {
     fn generation(&self) -> u64 {
         self.ctx.generation.load(Ordering::Relaxed)
+    }
+
+    fn disturbance(&self, call: Call) -> Option<Disturbance> {
+        if !self.ctx.faults.any() {
+            return None;
+        }
+        self.with(|core, ctx, _| core.disturbance(ctx, call))
     }
 
     fn next(&self, caller: Caller<'_>) -> NextReply {

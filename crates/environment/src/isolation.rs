@@ -1,12 +1,15 @@
 //! What an environment needs of a sandbox, so that tests can put something else in its place.
 
 use crate::launcher::watch;
-use lambfold_sandbox::{Command, CreateError, Event, ProcessId, Sandbox, Sandboxes, Spec};
+use lambfold_sandbox::{
+    Command, CreateError, Event, MemorySqueeze, ProcessId, Sandbox, Sandboxes, Spec,
+};
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A connection that is being made to what listens inside a sandbox.
@@ -40,6 +43,22 @@ pub(crate) enum MakeError {
     Descriptors(io::Error),
 }
 
+/// Takes the guests' memory away and gives it back.
+pub(crate) trait Squeeze: Send + Sync {
+    /// Blocks for some milliseconds.
+    fn lower(&self) -> io::Result<()>;
+    fn restore(&self);
+}
+
+impl Squeeze for MemorySqueeze {
+    fn lower(&self) -> io::Result<()> {
+        MemorySqueeze::lower(self)
+    }
+    fn restore(&self) {
+        MemorySqueeze::restore(self);
+    }
+}
+
 /// A living sandbox. Nothing here blocks.
 pub(crate) trait Cell: Send {
     fn try_event(&self) -> io::Result<Option<Event>>;
@@ -53,6 +72,8 @@ pub(crate) trait Cell: Send {
     fn dial(&self, port: u16) -> Dialing;
     fn memory_peak_bytes(&self) -> Option<u64>;
     fn oom_kills(&self) -> Option<u64>;
+    /// `None` where there is no memory limit.
+    fn squeeze(&self) -> Option<Arc<dyn Squeeze>>;
 }
 
 impl Isolation for Sandboxes {
@@ -117,5 +138,8 @@ impl Cell for Sandbox {
     }
     fn oom_kills(&self) -> Option<u64> {
         Sandbox::oom_kills(self)
+    }
+    fn squeeze(&self) -> Option<Arc<dyn Squeeze>> {
+        Some(Arc::new(self.memory_squeeze()?))
     }
 }

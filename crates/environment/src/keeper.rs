@@ -2,7 +2,7 @@
 
 use crate::environment::Inner;
 use crate::output::{Pipe, Writer};
-use lambfold_package::View;
+use lambfold_package::Finding;
 use lambfold_sandbox::Event;
 use std::fs::File;
 use std::future::pending;
@@ -52,22 +52,26 @@ pub(crate) async fn keep(inner: Arc<Inner>, events: AsyncFd<OwnedFd>) {
     }
 }
 
-/// Why the bootstrap could not be executed, in words.
+/// Why the bootstrap could not be executed, or ended before it asked for anything, in words.
 async fn causes(inner: &Arc<Inner>, event: &Event) -> Vec<String> {
-    if !matches!(event, Event::SpawnFailed { .. }) {
-        return Vec::new();
-    }
+    let started = match event {
+        Event::SpawnFailed { .. } => None,
+        Event::Exited { process, status }
+            if inner.with(|core, _, _| core.fails_like_a_loader(*process, *status)) =>
+        {
+            Some(process)
+        }
+        _ => return Vec::new(),
+    };
     let inner = Arc::clone(inner);
     let findings = tokio::task::spawn_blocking(move || {
-        let folders = &inner.folders;
-        let view = View {
-            task: &folders.task,
-            opt: folders.opt.as_deref(),
-            root: folders.root.as_deref(),
-        };
-        view.diagnose(inner.ctx.version.architecture)
+        let env = &inner.ctx.command.env;
+        inner.folders.diagnose(env, inner.ctx.version.architecture)
     });
-    findings.await.unwrap_or_default().iter().map(ToString::to_string).collect()
+    let mut findings = findings.await.unwrap_or_default();
+    // One that ended was there.
+    findings.retain(|finding| started.is_none() || *finding != Finding::BootstrapMissing);
+    findings.iter().map(ToString::to_string).collect()
 }
 
 /// Drains the guests' output, whatever happens: a full pipe would stop them.

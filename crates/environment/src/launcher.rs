@@ -6,8 +6,9 @@ use crate::hint::MissingPrograms;
 use crate::isolation::{Isolation, Made, MakeError};
 use crate::output::{Output, Sink, Writer};
 use crate::{keeper, variables};
+use lambfold_fault::Faults;
 use lambfold_logs::{Logs, stream_name};
-use lambfold_package::{PackageError, Trees};
+use lambfold_package::{Finding, PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
 use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Sandboxes, Spec};
 use lambfold_types::{
@@ -47,6 +48,8 @@ pub struct LauncherConfig {
     pub more_roots: BTreeMap<String, PathBuf>,
     /// How processors are shared out.
     pub processors: Processors,
+    /// What goes wrong on purpose.
+    pub faults: Arc<Faults>,
 }
 
 /// How processors are shared out, by MemorySize.
@@ -66,6 +69,7 @@ impl Default for LauncherConfig {
             root: None,
             more_roots: BTreeMap::new(),
             processors: Processors::default(),
+            faults: Arc::default(),
         }
     }
 }
@@ -278,6 +282,7 @@ impl Launcher {
             version,
             initialization,
             clock,
+            faults: Arc::clone(&self.config.faults),
             log_stream,
             command,
             extensions: folders.extensions.clone(),
@@ -347,6 +352,24 @@ impl Launcher {
             None => self.config.root.clone(),
         };
         Ok(Folders { task, opt, root, extensions, _holds: holds })
+    }
+
+    /// Why the bootstrap of a version would not run in an environment of its own, each a sentence
+    /// with the fix; nothing is started.
+    ///
+    /// # Errors
+    /// When its layers cannot be merged, or its root file system is not known.
+    pub async fn diagnose(
+        &self,
+        version: Arc<FunctionVersion>,
+    ) -> Result<Vec<Finding>, LaunchError> {
+        let rootfs = self.rootfs(&version)?.map(str::to_owned);
+        let folders = self.folders(&version, rootfs.as_deref()).await?;
+        let env = variables::variables(&version, InitializationType::OnDemand, "", "");
+        let architecture = version.architecture;
+        let findings =
+            tokio::task::spawn_blocking(move || folders.diagnose(&env, architecture)).await;
+        Ok(findings.unwrap_or_default())
     }
 
     /// Waits until every environment that was retired is gone: those with extensions take their

@@ -1,7 +1,7 @@
 use crate::context::Now;
 use crate::environment::{OnAnswer, OnEnd};
 use crate::fault::Fault;
-use crate::isolation::Cell;
+use crate::isolation::{Cell, Squeeze};
 use crate::output::Moment;
 use bytes::Bytes;
 use lambfold_runtime_api::{Delivery, Event, ExtensionDelivery, Refusal, ShutdownReason};
@@ -59,6 +59,8 @@ pub(crate) struct Invoke {
     pub(crate) request_id: RequestId,
     /// When it was received, monotonic.
     pub(crate) since_us: u64,
+    /// How much of the timeout was gone then, on purpose.
+    pub(crate) gone_us: u64,
     pub(crate) deadline: Instant,
     pub(crate) stage: Stage,
     /// The runtime has asked for the next event; extensions may not have.
@@ -77,6 +79,8 @@ pub(crate) struct Invoke {
     pub(crate) withheld: Option<Answer>,
     /// The error type of a result that the platform refused while the runtime stays well.
     pub(crate) refused: Option<&'static str>,
+    /// Its memory was taken away on purpose: no answer of its runtime counts.
+    pub(crate) out_of_memory: bool,
 }
 
 /// What became of an event and when, for telemetry.
@@ -150,6 +154,8 @@ pub(crate) struct Effects {
     pub(crate) ready: Option<(oneshot::Sender<bool>, bool)>,
     /// The keeper sleeps for too long.
     pub(crate) wake: bool,
+    /// Memory to take away, which blocks.
+    pub(crate) squeeze: Option<Arc<dyn Squeeze>>,
     /// The sandbox, to be dropped; the environment is gone.
     pub(crate) destroy: Option<Box<dyn Cell>>,
 }

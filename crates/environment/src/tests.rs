@@ -8,5 +8,6 @@ mod faults;
 mod freeze;
 mod init;
 mod invoke;
+mod on_purpose;
 mod random;
 mod streaming;

@@ -1,5 +1,6 @@
 //! The process environment of a runtime (behaviour specification §5.2).
 
+use lambfold_package::{LIBRARY_PATH, PATH};
 use lambfold_types::{FunctionVersion, InitializationType, LogFormat, RuntimeId};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -40,8 +41,8 @@ struct Userland {
 const AL2023: Userland = Userland {
     runtime_api: LINK_LOCAL,
     xray: "169.254.100.1",
-    path: "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin",
-    library_path: "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+    path: PATH,
+    library_path: LIBRARY_PATH,
 };
 
 const AL2: Userland = Userland {

@@ -6,20 +6,21 @@ use crate::guard::Guard;
 use crate::invoke::Operation;
 use crate::metrics::{Counters, Metric};
 use crate::receive::{self, ReceiveError, Received, Receiver};
-use crate::{download, import, invoke, lambda, logs_api, scope, sts};
+use crate::{diagnosis, download, faults, import, invoke, lambda, logs_api, scope, sts};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use lambfold_api_model::{ApiError, Model};
 use lambfold_control::Control;
+use lambfold_fault::Faults;
 use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
 use lambfold_types::{RequestId, Scope};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Largest form of a query-protocol request, bytes.
@@ -73,6 +74,8 @@ pub struct Gateway {
     pub(crate) receiver: Receiver,
     pub(crate) tickets: Tickets,
     pub(crate) guard: Guard,
+    pub(crate) diagnose: OnceLock<diagnosis::Diagnose>,
+    pub(crate) faults: OnceLock<Arc<Faults>>,
     metrics: MetricSource,
     ready: AtomicBool,
 }
@@ -105,6 +108,8 @@ impl Gateway {
             logs,
             counters: Arc::new(Counters::new()),
             tickets: Tickets::new(),
+            diagnose: OnceLock::new(),
+            faults: OnceLock::new(),
             metrics: Box::new(metrics),
             ready: AtomicBool::new(true),
         })
@@ -113,6 +118,18 @@ impl Gateway {
     /// What `/health/ready` says; a server that drains is not ready.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Lets it look at bootstraps; once.
+    pub fn lend_diagnosis(&self, diagnose: diagnosis::Diagnose) {
+        // A second one would say the same.
+        let _ = self.diagnose.set(diagnose);
+    }
+
+    /// Lets it switch faults on and off; once.
+    pub fn lend_faults(&self, faults: Arc<Faults>) {
+        // A second one would be another server's.
+        let _ = self.faults.set(faults);
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -161,6 +178,8 @@ impl Gateway {
             "/metrics" => answer::text(200, self.counters.page(&(self.metrics)())),
             _ => match path.strip_prefix("/_lambfold/v1/") {
                 Some("layers") => import::answer(self, &head, body).await,
+                Some("diagnosis") => diagnosis::answer(self, &head, body).await,
+                Some("faults") => faults::answer(self, &head, body).await,
                 Some(rest) => match rest.strip_prefix("code/") {
                     Some(digest) => {
                         let query = head.uri.query().unwrap_or_default();

@@ -5,9 +5,11 @@
 //! knows HTTP statuses and AWS's error wording on the wire. Forbidden here: business rules.
 
 mod answer;
+mod diagnosis;
 mod download;
 mod error;
 mod eventstream;
+mod faults;
 mod gateway;
 mod guard;
 mod import;
@@ -21,6 +23,7 @@ mod server;
 mod streaming;
 mod sts;
 
+pub use diagnosis::Diagnose;
 pub use gateway::{Config, Gateway, Limits};
 pub use guard::{Guard, Refusal};
 pub use metrics::Metric;

@@ -14,9 +14,11 @@ mod event;
 mod invoker;
 mod payload;
 mod port;
+mod spoiled;
 mod stream;
 
 pub use error::{ErrorKind, InvokeError};
 pub use invoker::{AsyncConfig, Invoker, LogTailReceiver, Outcome, Request, StreamingOutcome};
 pub use port::{Functions, Placement, PortFuture, Queue};
+pub use spoiled::Spoiled;
 pub use stream::{Failure, Part, ResponseStream};

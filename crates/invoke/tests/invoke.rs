@@ -6,7 +6,10 @@ mod fake;
 
 use bytes::Bytes;
 use fake::{Behaviour, MemoryQueue, Names, TokioClock, World, scope};
-use lambfold_invoke::{AsyncConfig, ErrorKind, InvokeError, Invoker, Request};
+use lambfold_fault::{Faults, Kind, Target, Wish};
+use lambfold_invoke::{
+    AsyncConfig, ErrorKind, Functions as _, InvokeError, Invoker, Request, Spoiled,
+};
 use lambfold_pool::{Concurrency, Pool, PoolConfig, ThrottleReason};
 use lambfold_store::Store;
 use lambfold_types::{FunctionName, InvocationKind, RequestId, Scope, Version, limits};
@@ -17,6 +20,7 @@ use tokio::time::sleep;
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Stage {
+    faults: Arc<Faults>,
     world: World,
     names: Names,
     queue: MemoryQueue,
@@ -30,8 +34,10 @@ fn stage_with(behaviour: Behaviour, pool: PoolConfig, config: AsyncConfig) -> St
     let (names, queue) = (Names::default(), MemoryQueue::default());
     let pool = Pool::new(world.factory(), pool);
     let clock = Arc::new(TokioClock::new());
-    let invoker = Invoker::with_config(names.clone(), pool.clone(), queue.clone(), clock, config);
-    Stage { world, names, queue, pool, invoker, scope: scope() }
+    let faults = Arc::new(Faults::new(clock.clone(), |_| {}));
+    let placement = Spoiled::new(pool.clone(), Arc::clone(&faults));
+    let invoker = Invoker::with_config(names.clone(), placement, queue.clone(), clock, config);
+    Stage { faults, world, names, queue, pool, invoker, scope: scope() }
 }
 
 fn stage(behaviour: Behaviour) -> Stage {
@@ -359,4 +365,51 @@ async fn an_event_survives_a_crash() {
     while store.next_due_ms().await.unwrap().is_some() {
         changes.changed().await.unwrap();
     }
+}
+
+impl Stage {
+    fn spoil(&self, kind: Kind, lasts: Duration) {
+        let version = self.names.resolve(&self.scope, "f", None).unwrap().version;
+        self.faults.set(Target::new(&version, false), Wish::new(kind, lasts).unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttle_on_purpose_is_the_one_of_the_account() {
+    let stage = stage(Behaviour::Answers);
+    stage.spoil(Kind::Throttle, 5 * SECOND);
+    let error = stage.invoker.invoke(stage.request("{}")).await.unwrap_err();
+    let reason = ThrottleReason::ConcurrentInvocationLimitExceeded;
+    assert_eq!(error.kind(), ErrorKind::TooManyRequests(reason));
+    assert_eq!(error.message().as_deref(), Some("Rate Exceeded."));
+    let error = stage.invoker.invoke_streaming(stage.request("{}")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooManyRequests(reason));
+    // Another function is left alone.
+    let other = Request { function: "other", ..stage.request("{}") };
+    assert!(stage.invoker.invoke(other).await.is_ok());
+    // An event of the queue waits and runs.
+    stage.invoker.enqueue(stage.request("{}")).await.unwrap();
+    assert_eq!(stage.world.next().await.kind, InvocationKind::Synchronous);
+    assert_eq!(stage.world.next().await.kind, InvocationKind::Asynchronous);
+    let seen = stage.world.seen();
+    assert!(seen.last().unwrap().0 >= 5 * SECOND, "{seen:?}");
+    assert!(stage.invoker.invoke(stage.request("{}")).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_delivered_twice_under_one_id_and_a_synchronous_one_never() {
+    let stage = stage(Behaviour::Answers);
+    stage.spoil(Kind::Duplicate, 3600 * SECOND);
+    let request = stage.request("{}");
+    let id = request.request_id;
+    stage.invoker.enqueue(request).await.unwrap();
+    for _ in 0..2 {
+        let invocation = stage.world.next().await;
+        assert_eq!((invocation.request_id, invocation.kind), (id, InvocationKind::Asynchronous));
+    }
+    stage.invoker.invoke(stage.request("{}")).await.unwrap();
+    assert_eq!(stage.world.next().await.kind, InvocationKind::Synchronous);
+    sleep(600 * SECOND).await;
+    assert_eq!((stage.world.seen().len(), stage.queue.len()), (3, 0));
+    assert_eq!(stage.faults.effects(), 1);
 }

@@ -1,3 +1,5 @@
+mod libraries;
+
 use crate::elf;
 use crate::guest_path::Guest;
 pub use crate::guest_path::View;
@@ -8,10 +10,12 @@ use std::path::Path;
 
 /// Where a bootstrap may be, in the order in which it is looked for.
 const PLACES: [&str; 2] = ["/var/task/bootstrap", "/opt/bootstrap"];
-/// PATH of an execution environment.
-const SEARCH: [&str; 5] = ["/var/lang/bin", "/usr/local/bin", "/usr/bin", "/bin", "/opt/bin"];
+/// `PATH` of an execution environment of `provided.al2023`, unless its function says otherwise.
+pub const PATH: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
+/// `LD_LIBRARY_PATH` of the same.
+pub const LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib";
 /// The kernel reads no more of a shebang line.
-const SHEBANG_BYTES: usize = 256;
+const HEAD_BYTES: usize = 256;
 
 /// A reason why a bootstrap cannot run; `Display` says it in one sentence, with the fix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +97,19 @@ pub enum Finding {
         /// As in the program.
         loader: String,
     },
+    /// A library that the program is linked with, or that one of its libraries is, is not there.
+    #[error(
+        "{path} needs the library {library}, which does not exist in the execution environment for its architecture (looked for in {}, and where the root file system's loader looks): put it into the folder lib of the zip or of a layer, which are /var/task/lib and /opt/lib, or link the program statically (a musl target)",
+        searched.join(":")
+    )]
+    LibraryMissing {
+        /// Who needs it, in the environment: the bootstrap, its interpreter, or a library.
+        path: String,
+        /// As it is named there.
+        library: String,
+        /// The folders of its own and of `LD_LIBRARY_PATH`, in their order.
+        searched: Vec<String>,
+    },
 }
 
 impl Finding {
@@ -102,7 +119,10 @@ impl Finding {
     pub fn spoils_package(&self) -> bool {
         !matches!(
             self,
-            Self::BootstrapMissing | Self::InterpreterMissing { .. } | Self::LoaderMissing { .. }
+            Self::BootstrapMissing
+                | Self::InterpreterMissing { .. }
+                | Self::LoaderMissing { .. }
+                | Self::LibraryMissing { .. }
         )
     }
 }
@@ -111,7 +131,7 @@ impl Finding {
 /// system. Empty: nothing was found.
 #[must_use]
 pub fn diagnose(tree: &Path, architecture: Architecture) -> Vec<Finding> {
-    View { task: tree, opt: None, root: None }.diagnose(architecture)
+    View::new(tree).diagnose(architecture)
 }
 
 impl View<'_> {
@@ -134,7 +154,7 @@ impl View<'_> {
                         findings.push(Finding::NotExecutable { path: path_text.clone() });
                     }
                     if let Some(file) = file {
-                        findings.extend(self.examine(&path_text, &file, architecture));
+                        findings.extend(self.examine(path, &file, architecture));
                     }
                     return findings;
                 }
@@ -143,28 +163,24 @@ impl View<'_> {
         vec![Finding::BootstrapMissing]
     }
 
-    fn examine(&self, path: &str, file: &File, architecture: Architecture) -> Option<Finding> {
-        let path = path.to_owned();
-        let mut head = [0; SHEBANG_BYTES];
-        let count = file.read_at(&mut head, 0).ok()?;
+    fn examine(&self, path: &str, file: &File, architecture: Architecture) -> Vec<Finding> {
+        let text = path.to_owned();
+        let mut head = [0; HEAD_BYTES];
+        let Ok(count) = file.read_at(&mut head, 0) else { return Vec::new() };
         let head = &head[..count];
         if let Some(elf) = elf::read(file, head) {
             let expected = architecture.as_str();
             if elf.machine != expected {
-                return Some(Finding::WrongArchitecture { path, machine: elf.machine, expected });
+                let machine = elf.machine;
+                return vec![Finding::WrongArchitecture { path: text, machine, expected }];
             }
-            let loader = elf.loader?;
-            if self.runnable(&loader) {
-                return None;
-            }
-            let loader = String::from_utf8_lossy(&loader).into_owned();
-            return Some(Finding::LoaderMissing { path, loader });
+            return self.examine_program(path.as_bytes(), elf);
         }
         if head.starts_with(b"\xef\xbb\xbf#!") {
-            return Some(Finding::ByteOrderMark { path });
+            return vec![Finding::ByteOrderMark { path: text }];
         }
         let Some(line) = head.strip_prefix(b"#!") else {
-            return Some(Finding::NotAProgram { path });
+            return vec![Finding::NotAProgram { path: text }];
         };
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let (line, carriage_return) = match line.strip_suffix(b"\r") {
@@ -174,26 +190,61 @@ impl View<'_> {
         let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
         let mut words = line.split(blank).filter(|word| !word.is_empty());
         let Some(interpreter) = words.next() else {
-            return Some(Finding::NotAProgram { path });
+            return vec![Finding::NotAProgram { path: text }];
         };
-        let shown = String::from_utf8_lossy(interpreter).into_owned();
+        let missing = |interpreter: &[u8]| {
+            let interpreter = String::from_utf8_lossy(interpreter).into_owned();
+            vec![Finding::InterpreterMissing { path: path.to_owned(), interpreter }]
+        };
         if carriage_return {
-            return Some(Finding::CarriageReturn { path, interpreter: shown });
+            let interpreter = String::from_utf8_lossy(interpreter).into_owned();
+            return vec![Finding::CarriageReturn { path: text, interpreter }];
         }
         if !self.runnable(interpreter) {
-            return Some(Finding::InterpreterMissing { path, interpreter: shown });
+            return missing(interpreter);
         }
         // `#!/usr/bin/env bash`: the interpreter that matters is the one that env looks for.
-        let wanted = words.next()?;
-        if !interpreter.ends_with(b"/env") || wanted.starts_with(b"-") || wanted.contains(&b'=') {
-            return None;
+        let wanted = words.next().filter(|wanted| {
+            let is_env = interpreter.ends_with(b"/env");
+            is_env && !wanted.starts_with(b"-") && !wanted.contains(&b'=')
+        });
+        let program = match wanted {
+            Some(wanted) if !wanted.contains(&b'/') => {
+                let folders = self.path.split(':').filter(|folder| !folder.is_empty());
+                let mut places = folders.map(|folder| [folder.as_bytes(), b"/", wanted].concat());
+                match places.find(|place| self.runnable(place)) {
+                    Some(place) => place,
+                    None => return missing(wanted),
+                }
+            }
+            Some(wanted) => wanted.to_vec(),
+            None => interpreter.to_vec(),
+        };
+        match self.program(&program) {
+            Some(elf) => self.examine_program(&program, elf),
+            None => Vec::new(),
         }
-        let searched = |folder: &&str| self.runnable(&[folder.as_bytes(), b"/", wanted].concat());
-        if wanted.contains(&b'/') || SEARCH.iter().any(searched) {
-            return None;
+    }
+
+    /// What keeps a program from being loaded that is for the right machine.
+    fn examine_program(&self, path: &[u8], elf: elf::Elf) -> Vec<Finding> {
+        match &elf.loader {
+            None => Vec::new(),
+            Some(loader) if self.runnable(loader) => self.missing_libraries(path, elf),
+            Some(loader) => {
+                let loader = String::from_utf8_lossy(loader).into_owned();
+                let path = String::from_utf8_lossy(path).into_owned();
+                vec![Finding::LoaderMissing { path, loader }]
+            }
         }
-        let interpreter = String::from_utf8_lossy(wanted).into_owned();
-        Some(Finding::InterpreterMissing { path, interpreter })
+    }
+
+    /// The program at a path, if there is one that can be read.
+    fn program(&self, path: &[u8]) -> Option<elf::Elf> {
+        let Guest::File { file: Some(file), .. } = self.resolve(path) else { return None };
+        let mut head = [0; HEAD_BYTES];
+        let count = file.read_at(&mut head, 0).ok()?;
+        elf::read(&file, &head[..count])
     }
 
     /// False only when the path is known not to be an executable file. Relative paths begin at

@@ -1,6 +1,7 @@
 //! Finds what a path means inside an execution environment, from outside: `/var/task`, `/opt`
 //! and the root lie in different folders here, and absolute links lead from one to another.
 
+use crate::diagnose::{LIBRARY_PATH, PATH};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -36,6 +37,18 @@ pub struct View<'a> {
     /// Seen as `/`; `None` when it is not known, and then nothing is said about interpreters
     /// and loaders in it.
     pub root: Option<&'a Path>,
+    /// The guest's `PATH`.
+    pub path: &'a str,
+    /// The guest's `LD_LIBRARY_PATH`.
+    pub library_path: &'a str,
+}
+
+impl<'a> View<'a> {
+    /// Nothing but the code is known.
+    #[must_use]
+    pub fn new(task: &'a Path) -> Self {
+        Self { task, opt: None, root: None, path: PATH, library_path: LIBRARY_PATH }
+    }
 }
 
 impl View<'_> {

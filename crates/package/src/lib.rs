@@ -21,7 +21,7 @@ mod testzip;
 mod trees;
 mod unpack;
 
-pub use diagnose::{Finding, View, diagnose};
+pub use diagnose::{Finding, LIBRARY_PATH, PATH, View, diagnose};
 pub use error::{PackageError, Rejection};
 pub use pack::{PackError, pack};
 pub use trees::{Hold, Limits, Live, Options, TreeInfo, Trees};

@@ -7,6 +7,7 @@ use crate::telemetry::{Subscription, SubscriptionRefusal};
 use bytes::Bytes;
 use lambfold_http1::Fields;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -18,6 +19,12 @@ pub trait Host: Send + Sync + 'static {
     /// Counts the runtime processes that were given up. Connections that were accepted under an
     /// earlier count are closed at their next request.
     fn generation(&self) -> u64;
+
+    /// What is done to a call on purpose, so that runtimes can be tried; nothing, unless the host
+    /// says otherwise. Asked when a `next` has an event, and before a response or an error is let in.
+    fn disturbance(&self, _call: Call) -> Option<Disturbance> {
+        None
+    }
 
     /// `GET invocation/next`.
     fn next(&self, caller: Caller<'_>) -> NextReply;
@@ -76,6 +83,27 @@ pub trait Host: Send + Sync + 'static {
         id: Uuid,
         subscription: Result<Subscription, SubscriptionRefusal>,
     ) -> Result<(), SubscribeError>;
+}
+
+/// A call that can be disturbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// `invocation/next`, which has an event.
+    Next,
+    /// `invocation/{id}/response` or `…/error`.
+    Response,
+}
+
+/// What is done to a call on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disturbance {
+    /// It is answered this much later.
+    Delay(Duration),
+    /// It is answered 500, and has no other effect. An event stays the runtime's: it comes with the
+    /// following `next`.
+    Error,
+    /// Its connection is reset; else as [`Disturbance::Error`].
+    Reset,
 }
 
 /// What a new extension is told.

@@ -33,7 +33,8 @@ pub use extension::{
 };
 pub use header::{classify_error_type, runtime_release};
 pub use host::{
-    Caller, ExtensionReply, Host, NextReply, Posted, Registered, StreamEnd, SubscribeError,
+    Call, Caller, Disturbance, ExtensionReply, Host, NextReply, Posted, Registered, StreamEnd,
+    SubscribeError,
 };
 pub use machine::{Handover, Machine, Next, NotReady, Post, Posting, State, Ticket};
 pub use refusal::Refusal;

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod disturb;
 mod extension;
 mod io;
 mod route;
@@ -99,10 +100,15 @@ async fn accept(listeners: &[TcpListener]) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The connection belongs to a process that was given up.
+/// Why a connection is ended in the middle of a request.
 #[derive(Debug, thiserror::Error)]
-#[error("the runtime process of this connection was given up")]
-struct OldProcess;
+enum Given {
+    /// It belongs to a process that was given up.
+    #[error("the runtime process of this connection was given up")]
+    Up,
+    #[error(transparent)]
+    Reset(#[from] disturb::Reset),
+}
 
 async fn serve_connection<H: Host>(
     stream: TcpStream,
@@ -118,6 +124,10 @@ async fn serve_connection<H: Host>(
             Arrival::Request if host.generation() != generation => return,
             Arrival::Request => {
                 if let Err(error) = short::answer(&*host, &mut connection).await {
+                    if disturb::Reset::is(&error) {
+                        disturb::reset(connection.rewind().get_ref());
+                        return;
+                    }
                     tracing::debug!(%error, "connection to the runtime api ended");
                     return;
                 }
@@ -136,13 +146,17 @@ async fn serve_any<H: Host>(stream: Guarded, generation: u64, host: Arc<H>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let host = Arc::clone(&host);
         let handling = Gate::enter(&gate);
+        let gate = Arc::clone(&gate);
         async move {
             if host.generation() != generation {
-                return Err(OldProcess);
+                return Err(Given::Up);
             }
-            let response: Response<Full<Bytes>> = answer::answer(&*host, request).await;
+            let response: Result<Response<Full<Bytes>>, _> = answer::answer(&*host, request).await;
+            if response.is_err() {
+                gate.reset();
+            }
             drop(handling);
-            Ok(response)
+            Ok(response?)
         }
     });
     let served = http1::Builder::new()

@@ -3,6 +3,7 @@
 mod check;
 mod probe;
 mod sandbox;
+mod squeeze;
 pub(crate) mod sweep;
 
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +20,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 pub use probe::probe;
 pub use sandbox::{Sandbox, SocketRequest};
+pub use squeeze::MemorySqueeze;
 pub use sweep::sweep;
 
 use crate::capabilities::Capabilities;

@@ -33,7 +33,9 @@ mod unconfined;
 mod wire;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
-pub use host::{Sandbox, Sandboxes, SocketRequest, dispatch, is_root, output_pipe, probe, sweep};
+pub use host::{
+    MemorySqueeze, Sandbox, Sandboxes, SocketRequest, dispatch, is_root, output_pipe, probe, sweep,
+};
 pub use spec::{
     Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Network,
     ProcessId, Rootfs, Spec, StartError, User, Victim,

@@ -5,6 +5,7 @@
 
 mod config;
 mod factory;
+mod faults;
 mod pressure;
 mod run;
 

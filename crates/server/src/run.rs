@@ -1,9 +1,10 @@
 use crate::factory::{Allocations, Factory};
+use crate::faults::{self, OnPurpose};
 use crate::{Config, DataDir};
 use lambfold_control::Control;
 use lambfold_environment::{Launcher, LauncherConfig, Processors};
 use lambfold_gateway::{Gateway, Metric};
-use lambfold_invoke::Invoker;
+use lambfold_invoke::{Invoker, Spoiled};
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
 use lambfold_pool::{Pool, PoolConfig};
@@ -186,6 +187,7 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
     };
     let control = Control::open(store.clone(), trees.clone(), clock.clone(), options).await?;
 
+    let on_purpose = OnPurpose::new(clock.clone(), logs.clone());
     let place = |rootfs: &Rootfs| match rootfs {
         Rootfs::Host => Path::new("/").to_owned(),
         Rootfs::Dir(path) => path.clone(),
@@ -196,6 +198,7 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         root: Some(place(&config.rootfs)),
         more_roots: more.map(|(name, rootfs)| (name.clone(), place(rootfs))).collect(),
         processors: config.processors,
+        faults: Arc::clone(&on_purpose.faults),
     };
     let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
     let limits = PoolConfig::default();
@@ -213,7 +216,9 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
             pool.forget(|version| version == gone.as_ref());
         }
     });
-    let invoker = Invoker::new(control.clone(), pool.clone(), store, clock);
+    on_purpose.run(&pool);
+    let placement = Spoiled::new(pool.clone(), Arc::clone(&on_purpose.faults));
+    let invoker = Invoker::new(control.clone(), placement, store, clock);
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -225,10 +230,22 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         hosts: vec![config.listen.ip().to_string()],
         limits: lambfold_gateway::Limits::default(),
     };
-    let counted = pool.clone();
+    let (counted, counted_faults) = (pool.clone(), Arc::clone(&on_purpose.faults));
     let gateway = Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), move || {
-        metrics(&counted.metrics())
+        let mut all = metrics(&counted.metrics());
+        all.extend(faults::metrics(&counted_faults));
+        all
     });
+    gateway.lend_faults(Arc::clone(&on_purpose.faults));
+
+    let looking = launcher.clone();
+    gateway.lend_diagnosis(Box::new(move |version| {
+        let launcher = looking.clone();
+        Box::pin(async move {
+            let findings = launcher.diagnose(version).await.map_err(|error| chain(&error))?;
+            Ok(findings.iter().map(ToString::to_string).collect())
+        })
+    }));
 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;

@@ -218,6 +218,16 @@ fn a_machine_with_cgroup_v2_alone() {
     let busy = part(&said, "group in an invocation");
     assert_eq!((number(busy, "populated"), number(busy, "frozen")), (1, 0), "{busy}");
     assert!(part(&said, "again").ends_with("exit 0\n"), "{said}");
+    // A fault on purpose: the kernel kills at once, and the limit is there again.
+    let oom = part(&said, "out of memory on purpose");
+    assert!(oom.contains("Runtime.OutOfMemory") && oom.ends_with("exit 3\n"), "{oom}");
+    assert!(oom.contains("oom: the memory limit is lowered"), "{oom}");
+    assert!(!oom.contains("in place of the kernel"), "{oom}");
+    let after = part(&said, "after that");
+    assert!(after.contains("\"sum\"") && after.ends_with("exit 0\n"), "{after}");
+    let group = part(&said, "group after that");
+    assert!(group.lines().any(|line| line == "memory.max: 268435456"), "{group}");
+    assert!(number(group, "oom_kill") >= 2, "{group}");
     // AWS's share, which the start alone uses up.
     let share = part(&said, "group with a share");
     assert!(share.lines().any(|l| l == "cpu.max: 14471 100000"), "{share}");

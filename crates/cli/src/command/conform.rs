@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Conform) -> Result<Exit, Failure> {
     if !path.exists() {
         return Err(Failure::usage(format!("there is no file or folder {}", path.display())));
     }
-    let subject = Subject::new(path, &args.layers, shared::architecture(None)?)
+    let architecture = shared::architecture(None)?;
+    let subject = Subject::new(path, &args.layers, architecture, settings.rootfs.as_deref())
         .map_err(|error| explain_subject(&error))?;
     for finding in &subject.findings {
         output::warn(&finding.to_string());

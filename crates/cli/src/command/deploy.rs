@@ -27,6 +27,14 @@ pub(crate) fn run(args: &Deploy) -> Result<Exit, Failure> {
         Some(existing) => (target.update(&wish, &mut code, existing)?, "updated"),
         None => target.create(&wish, &mut code)?,
     };
+    // With the layers and the root file system that the server has: what was found before the
+    // upload is found again, and not told twice.
+    let told: Vec<String> = code.findings.iter().map(ToString::to_string).collect();
+    for finding in shared::diagnosis(&client, &args.name, None) {
+        if !told.contains(&finding) {
+            output::warn(&finding);
+        }
+    }
     match args.printing.format {
         Format::Json => output::json(&function)?,
         Format::Text => {

@@ -1,4 +1,4 @@
-use super::shared;
+use super::{fault, shared};
 use crate::args::{Doctor, Format};
 use crate::client::{Client, ClientError, Request, Service};
 use crate::failure::{Exit, Failure};
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
     // Nothing tried is nothing proven.
     assert!(!checks.is_empty(), "the sandbox's probe reports no step");
     checks.push(Check::of_server(&client));
+    checks.extend(Check::of_faults(&client));
     let fails = checks.iter().any(|check| check.outcome == Outcome::Fails);
     match args.printing.format {
         Format::Text => output::data(table(&checks).as_bytes())?,
@@ -114,6 +115,22 @@ impl Check {
             Err(error) => (Outcome::Lesser, error.to_string(), String::new()),
         };
         Self { group: Group::Server, name: endpoint, outcome, explanation, remedy }
+    }
+
+    /// A line for each fault on purpose; a server that cannot say has none.
+    fn of_faults(client: &Client) -> Vec<Self> {
+        let faults = fault::list(client).unwrap_or_default();
+        let check = |on: &Value| Self {
+            group: Group::Server,
+            name: "fault on purpose".to_owned(),
+            outcome: Outcome::Lesser,
+            explanation: fault::line(on),
+            remedy: format!(
+                "lambfold fault {} --clear",
+                on["FunctionName"].as_str().unwrap_or_default()
+            ),
+        };
+        faults.iter().map(check).collect()
     }
 
     fn json(&self) -> Value {

@@ -30,11 +30,31 @@ pub(crate) fn run(args: &Invoke) -> Result<Exit, Failure> {
         None => Ok(Exit::Done),
         Some(kind) => {
             output::warn(&format!("the function returned an error ({kind})"));
+            if never_ran(&answer.body) {
+                let qualifier = args.qualifier.as_deref();
+                for finding in shared::diagnosis(&client, &args.function, qualifier) {
+                    output::hint(&finding);
+                }
+            }
             if !args.tail {
                 output::hint(&format!("its log: lambfold logs {}", args.function));
             }
             Ok(Exit::FunctionError)
         }
+    }
+}
+
+/// Whether an error document says that the bootstrap could not be executed, or ended as a program
+/// does that lacks a library or an interpreter.
+fn never_ran(document: &[u8]) -> bool {
+    let document: Value = serde_json::from_slice(document).unwrap_or_default();
+    let message = document["errorMessage"].as_str().unwrap_or_default();
+    match document["errorType"].as_str() {
+        Some("Runtime.InvalidEntrypoint") => true,
+        Some("Runtime.ExitError") => {
+            ["exit status 126", "exit status 127"].iter().any(|end| message.ends_with(end))
+        }
+        _ => false,
     }
 }
 

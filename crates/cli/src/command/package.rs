@@ -2,7 +2,7 @@ use super::{code, shared};
 use crate::args::{Format, Package};
 use crate::failure::{Exit, Failure};
 use crate::output;
-use lambfold_package::{Finding, diagnose, pack};
+use lambfold_package::{Finding, View, pack};
 use serde_json::json;
 use std::path::Path;
 
@@ -24,12 +24,17 @@ pub(crate) fn run(args: &Package) -> Result<Exit, Failure> {
     let info = pack(&args.dir, zip.as_file_mut(), architecture)
         .map_err(|error| code::not_packed(&args.dir, error))?;
     zip.persist(&args.out).map_err(|error| failed(error.error))?;
-    for finding in diagnose(&args.dir, architecture) {
+    // Interpreters, loaders and libraries are this machine's, which is what functions see by default.
+    let root = (architecture == shared::architecture(None)?).then_some(Path::new("/"));
+    for finding in (View { root, ..View::new(&args.dir) }).diagnose(architecture) {
         match finding {
             Finding::BootstrapMissing => {
                 output::talk("note: no bootstrap in the folder; a layer has to bring one");
             }
-            finding => output::warn(&finding.to_string()),
+            finding if finding.spoils_package() => output::warn(&finding.to_string()),
+            finding => output::warn(&format!(
+                "with this machine's files as the root file system and without a layer, {finding}"
+            )),
         }
     }
     let path = args.out.display().to_string();

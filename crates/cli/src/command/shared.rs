@@ -1,7 +1,7 @@
 //! What several commands do: find the server, and say what to do about its refusals.
 
 use crate::args::Connection;
-use crate::client::{Client, ClientError, Endpoint};
+use crate::client::{Client, ClientError, Endpoint, Request, Service};
 use crate::failure::Failure;
 use lambfold_types::{Architecture, FunctionRef, Region};
 
@@ -73,6 +73,19 @@ pub(crate) fn explain_function(error: &ClientError, function: &str) -> Failure {
 /// Checks that a function's name or ARN is one.
 pub(crate) fn function(text: &str) -> Result<FunctionRef, Failure> {
     FunctionRef::parse(text).map_err(Failure::usage)
+}
+
+/// Why the bootstrap of a function would not run on its server, each a sentence with the fix. A
+/// server that cannot say says nothing: this is advice beside something else.
+pub(crate) fn diagnosis(client: &Client, function: &str, qualifier: Option<&str>) -> Vec<String> {
+    let mut request = Request::new(Service::Lambda, "GET", "/_lambfold/v1/diagnosis");
+    request = request.query("function", function);
+    if let Some(qualifier) = qualifier {
+        request = request.query("qualifier", qualifier);
+    }
+    let Ok(answer) = client.send_for_json(request) else { return Vec::new() };
+    let findings = answer["Findings"].as_array().into_iter().flatten();
+    findings.filter_map(|finding| finding.as_str().map(str::to_owned)).collect()
 }
 
 /// `x86_64` or `arm64`; without a choice that of this machine.

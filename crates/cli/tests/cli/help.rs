@@ -16,7 +16,10 @@ const COMMANDS: &[&[&str]] = &[
     &["layer", "import"],
     &["conform"],
     &["logs"],
+    &["fault"],
     &["doctor"],
+    &["completions"],
+    &["man"],
 ];
 
 #[test]

@@ -6,6 +6,7 @@ mod deploy;
 mod help;
 mod invoke;
 mod logs;
+mod manual;
 mod scripted;
 mod usage;
 

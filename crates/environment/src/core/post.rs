@@ -47,6 +47,9 @@ impl Core {
             self.init_failed(ctx, posted, fx);
             return Ok(());
         }
+        if self.ends_for_memory(ctx, fx) {
+            return Ok(());
+        }
         // The runtime's following `next` is refused, as on AWS.
         if posted != Posted::InvalidResponseMode {
             self.machine.sent(&posting)?;

@@ -164,9 +164,10 @@ impl Core {
         }
         self.output.platform(moment, &PlatformEvent::End { request_id: invoke.request_id });
         let peak_bytes = self.memory_peak(moment.monotonic_us);
+        let took_us = end.us().saturating_sub(invoke.since_us) + invoke.gone_us;
         let report = Report {
             request_id: invoke.request_id,
-            duration_us: end.us().saturating_sub(invoke.since_us).min(ctx.timeout_us()),
+            duration_us: took_us.min(ctx.timeout_us()),
             init_duration_us: self.init_us.take(),
             memory_size_mib: ctx.version.memory_mib,
             max_memory_used_mib: peak_bytes.div_ceil(1 << 20),

@@ -273,6 +273,7 @@ impl Core {
             return;
         }
         self.conclude(ctx);
+        self.give_memory_back();
         // The last words of extensions.
         self.output.drain(ctx.moment());
         self.output.end_telemetry();

@@ -26,7 +26,7 @@ impl Core {
         }
     }
 
-    /// `causes`: why a bootstrap could not be executed, in words.
+    /// `causes`: why a bootstrap could not be executed, or ended at once, in words.
     pub(crate) fn event(
         &mut self,
         ctx: &Context,
@@ -48,11 +48,7 @@ impl Core {
                 if let Some(index) = extension {
                     return self.launch_failed(ctx, index, errno, fx);
                 }
-                let moment = ctx.moment();
-                self.output.drain(moment);
-                for cause in causes {
-                    self.output.notice(moment, cause);
-                }
+                self.tell(ctx, causes);
                 self.process = None;
                 let fault = match program {
                     Some(program) => Fault::Execute { program, errno },
@@ -60,7 +56,10 @@ impl Core {
                 };
                 self.fail(ctx, fault, fx);
             }
-            Event::Exited { process, status } => self.exited(ctx, process, status, fx),
+            Event::Exited { process, status } => {
+                self.tell(ctx, causes);
+                self.exited(ctx, process, status, fx);
+            }
             Event::GuestsKilled => self.finish_reset(ctx, fx),
             Event::Gone => {
                 if !self.is_gone() {
@@ -68,6 +67,24 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn tell(&mut self, ctx: &Context, causes: &[String]) {
+        if causes.is_empty() {
+            return;
+        }
+        let moment = ctx.moment();
+        self.output.drain(moment);
+        for cause in causes {
+            self.output.notice(moment, cause);
+        }
+    }
+
+    /// The bootstrap ended before it asked for anything, and as a dynamic loader does that misses a
+    /// library, or `env` and shells that miss a program (127), or may not execute it (126).
+    pub(crate) fn fails_like_a_loader(&self, process: ProcessId, status: ExitStatus) -> bool {
+        let status = matches!(status, ExitStatus::Code(126 | 127));
+        status && self.process == Some(process) && self.stop.is_none() && self.is_starting()
     }
 
     fn guest(&self, process: ProcessId) -> Option<usize> {

@@ -1,8 +1,9 @@
 #![allow(clippy::unwrap_used)]
 use crate::environment::Environment;
-use crate::isolation::{Cell, Dialing, Isolation, Made, OnMade};
+use crate::isolation::{Cell, Dialing, Isolation, Made, OnMade, Squeeze};
 use crate::launcher::{LaunchError, Launcher, LauncherConfig, Missing};
 use crate::output::Sink;
+use lambfold_fault::Faults;
 use lambfold_package::{Limits, Options, Trees};
 use lambfold_sandbox::{Command, Event, ExitStatus, ProcessId, Spec, Step};
 use lambfold_types::{
@@ -316,6 +317,23 @@ impl Cell for FakeCell {
     fn oom_kills(&self) -> Option<u64> {
         Some(*self.world.oom_kills.lock().unwrap())
     }
+
+    fn squeeze(&self) -> Option<Arc<dyn Squeeze>> {
+        Some(Arc::new(FakeSqueeze(Arc::clone(&self.world))))
+    }
+}
+
+/// Writes what is done to the memory into [`World::deeds`].
+struct FakeSqueeze(Arc<World>);
+
+impl Squeeze for FakeSqueeze {
+    fn lower(&self) -> io::Result<()> {
+        self.0.deeds.lock().unwrap().push("lower the limit".to_owned());
+        Ok(())
+    }
+    fn restore(&self) {
+        self.0.deeds.lock().unwrap().push("restore the limit".to_owned());
+    }
 }
 
 impl Drop for FakeCell {
@@ -453,6 +471,7 @@ pub(crate) struct Lab {
     pub(crate) world: Arc<World>,
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) version: Arc<FunctionVersion>,
+    pub(crate) faults: Arc<Faults>,
     pub(crate) folder: tempfile::TempDir,
     _hold: std::sync::mpsc::Sender<()>,
 }
@@ -484,6 +503,8 @@ impl Lab {
         let options = Options { durable: false, limits: Limits::default() };
         let trees = Arc::new(Trees::open(folder.path(), options).unwrap());
         let sink_world = Arc::clone(&world);
+        let clock = Arc::new(TestClock(Instant::now()));
+        let faults = Arc::new(Faults::new(clock.clone(), |_| {}));
         let launcher = Launcher::with_isolation(
             isolation,
             trees,
@@ -492,10 +513,7 @@ impl Lab {
                 default: Arc::new([("jq".to_owned(), "jq".to_owned())]),
                 more: BTreeMap::new(),
             },
-            LauncherConfig {
-                clock: Arc::new(TestClock(Instant::now())),
-                ..LauncherConfig::default()
-            },
+            LauncherConfig { clock, faults: Arc::clone(&faults), ..LauncherConfig::default() },
         );
         let (hold, held) = std::sync::mpsc::channel();
         tokio::task::spawn_blocking(move || held.recv());
@@ -515,7 +533,7 @@ impl Lab {
                 unpacked_bytes: 1,
             }];
         }
-        Self { world, launcher, version: Arc::new(version), folder, _hold: hold }
+        Self { world, launcher, version: Arc::new(version), faults, folder, _hold: hold }
     }
 
     pub(crate) async fn try_launch(&self) -> Result<Arc<Environment>, LaunchError> {

@@ -35,7 +35,7 @@ impl World {
 
     fn found(&self, architecture: Architecture) -> Vec<Finding> {
         let (task, opt, root) = (self.path("task"), self.path("opt"), self.path("root"));
-        View { task: &task, opt: Some(&opt), root: Some(&root) }.diagnose(architecture)
+        View { opt: Some(&opt), root: Some(&root), ..View::new(&task) }.diagnose(architecture)
     }
 
     fn with(bootstrap: &[u8]) -> Vec<Finding> {
@@ -177,7 +177,7 @@ fn this_very_program_runs_on_this_host() {
     let world = World::new();
     std::fs::copy(std::env::current_exe().unwrap(), world.path("task/bootstrap")).unwrap();
     let task = world.path("task");
-    let view = View { task: &task, opt: None, root: Some(Path::new("/")) };
+    let view = View { root: Some(Path::new("/")), ..View::new(&task) };
     let own = if cfg!(target_arch = "aarch64") { Arm64 } else { X86_64 };
     assert_eq!(view.diagnose(own), []);
 }
@@ -204,4 +204,207 @@ fn without_a_root_nothing_is_said_about_it() {
     assert_eq!(diagnose(&world.path("task"), X86_64), []);
     std::fs::remove_file(world.path("task/bootstrap")).unwrap();
     assert_eq!(diagnose(&world.path("task"), X86_64), [Finding::BootstrapMissing]);
+}
+
+/// A program or library with what its linker wrote about libraries; `loader` makes it a program.
+fn linked(
+    machine: u16,
+    loader: Option<&str>,
+    needed: &[&str],
+    rpath: Option<&str>,
+    runpath: Option<&str>,
+) -> Vec<u8> {
+    const HEADERS: usize = 64 + 3 * 56;
+    let mut strings = vec![0];
+    let mut entries: Vec<(u64, u64)> = Vec::new();
+    let names = needed.iter().map(|name| (1, *name));
+    let paths = rpath.map(|path| (15, path)).into_iter().chain(runpath.map(|path| (29, path)));
+    for (tag, text) in names.chain(paths) {
+        entries.push((tag, strings.len() as u64));
+        strings.extend_from_slice(text.as_bytes());
+        strings.push(0);
+    }
+    let interpreter = strings.len();
+    strings.extend_from_slice(loader.unwrap_or_default().as_bytes());
+    strings.push(0);
+    // Addresses are not offsets: the segment is loaded somewhere else.
+    const ADDRESS: u64 = 0x40_0000;
+    let dynamic_at = HEADERS + strings.len();
+    entries.push((5, ADDRESS + HEADERS as u64));
+    entries.push((0, 0));
+    let mut bytes = vec![0; HEADERS];
+    bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+    bytes[32..40].copy_from_slice(&64_u64.to_le_bytes());
+    bytes[54..56].copy_from_slice(&56_u16.to_le_bytes());
+    bytes[56..58].copy_from_slice(&3_u16.to_le_bytes());
+    bytes.extend(&strings);
+    for (tag, value) in &entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    let length = bytes.len() as u64;
+    let mut segment = |number: usize, kind: u32, offset: u64, count: u64| {
+        let at = 64 + number * 56;
+        bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
+        bytes[at + 8..at + 16].copy_from_slice(&offset.to_le_bytes());
+        bytes[at + 16..at + 24].copy_from_slice(&(ADDRESS + offset).to_le_bytes());
+        bytes[at + 32..at + 40].copy_from_slice(&count.to_le_bytes());
+    };
+    segment(0, 1, 0, length);
+    segment(1, 2, dynamic_at as u64, entries.len() as u64 * 16);
+    if let Some(loader) = loader {
+        segment(2, 3, (HEADERS + interpreter) as u64, loader.len() as u64 + 1);
+    }
+    bytes
+}
+
+const LOADER: &str = "/lib64/ld.so";
+
+/// A world with a loader, and a program that needs these libraries.
+fn needing(needed: &[&str], rpath: Option<&str>, runpath: Option<&str>) -> World {
+    let world = World::new();
+    world.put("root/lib64/ld.so", b"", 0o755);
+    world.put("task/bootstrap", &linked(62, Some(LOADER), needed, rpath, runpath), 0o755);
+    world
+}
+
+fn missing(world: &World) -> Vec<(String, String)> {
+    let found = world.found(X86_64).into_iter();
+    found
+        .map(|finding| match finding {
+            Finding::LibraryMissing { path, library, .. } => (path, library),
+            other => panic!("{other}"),
+        })
+        .collect()
+}
+
+#[test]
+fn libraries_are_found_wherever_the_loader_looks() {
+    let library = linked(62, None, &[], None, None);
+    let bootstrap = "/var/task/bootstrap".to_owned();
+    for place in [
+        "task/liba.so.1",
+        "task/lib/liba.so.1",
+        "opt/lib/liba.so.1",
+        "root/lib64/liba.so.1",
+        "root/usr/lib/x86_64-linux-gnu/liba.so.1",
+    ] {
+        let world = needing(&["liba.so.1"], None, None);
+        assert_eq!(missing(&world), [(bootstrap.clone(), "liba.so.1".to_owned())]);
+        world.put(place, &library, 0o644);
+        assert_eq!(missing(&world), [], "{place}");
+        // One for another machine is passed over.
+        world.put(place, &linked(183, None, &[], None, None), 0o644);
+        assert_eq!(missing(&world).len(), 1, "{place}");
+    }
+    // By the cache of the root file system's loader.
+    let world = needing(&["liba.so.1"], None, None);
+    world.put("root/srv/x/liba.so.1", &library, 0o644);
+    world.put("root/etc/ld.so.cache", b"cache1.1\0liba.so.1\0/srv/x/liba.so.1\0", 0o644);
+    assert_eq!(missing(&world), []);
+    // By a path, and by folders of its own.
+    for (name, rpath, runpath) in [
+        ("/opt/x/liba.so.1", None, None),
+        ("liba.so.1", Some("/opt/x"), None),
+        ("liba.so.1", None, Some("/nowhere:/opt/x")),
+    ] {
+        let world = needing(&[name], rpath, runpath);
+        assert_eq!(missing(&world).len(), 1);
+        world.put("opt/x/liba.so.1", &library, 0o644);
+        assert_eq!(missing(&world), [], "{name} {rpath:?} {runpath:?}");
+    }
+    let world = needing(&["liba.so.1"], None, Some("$ORIGIN/x"));
+    world.put("task/x/liba.so.1", &library, 0o644);
+    assert_eq!(missing(&world), []);
+}
+
+#[test]
+fn libraries_of_libraries_are_looked_for_from_where_those_are() {
+    let world = needing(&["liba.so.1"], None, None);
+    world.put(
+        "opt/lib/liba.so.1",
+        &linked(62, None, &["libb.so.1"], None, Some("$ORIGIN/b")),
+        0o644,
+    );
+    let expected = [("/opt/lib/liba.so.1".to_owned(), "libb.so.1".to_owned())];
+    assert_eq!(missing(&world), expected);
+    world.put("opt/lib/b/libb.so.1", &linked(62, None, &["liba.so.1"], None, None), 0o644);
+    assert_eq!(missing(&world), []);
+    // What an RPATH names is for libraries, too; what a RUNPATH names is not.
+    for (rpath, runpath, expected) in [(Some("/opt/x"), None, 0), (None, Some("/opt/x"), 1)] {
+        let world = needing(&["liba.so.1"], rpath, runpath);
+        world.put("opt/x/liba.so.1", &linked(62, None, &["libb.so.1"], None, None), 0o644);
+        world.put("opt/x/libb.so.1", &linked(62, None, &[], None, None), 0o644);
+        assert_eq!(missing(&world).len(), expected, "{rpath:?} {runpath:?}");
+    }
+}
+
+#[test]
+fn the_libraries_of_an_interpreter_are_looked_for() {
+    let world = needing(&[], None, None);
+    let interpreter = linked(62, Some(LOADER), &["libphp.so"], None, None);
+    world.put("opt/bin/php", &interpreter, 0o755);
+    for script in ["#!/opt/bin/php\n", "#!/usr/bin/env php\n"] {
+        world.put("task/bootstrap", script.as_bytes(), 0o755);
+        let expected = [("/opt/bin/php".to_owned(), "libphp.so".to_owned())];
+        assert_eq!(missing(&world), expected, "{script}");
+    }
+    world.put("task/lib/libphp.so", &linked(62, None, &[], None, None), 0o644);
+    assert_eq!(missing(&world), []);
+}
+
+#[test]
+fn musl_is_the_c_library_and_the_loader() {
+    let world = World::new();
+    world.put("root/lib/ld-musl-x86_64.so.1", b"", 0o755);
+    let needed = ["libc.musl-x86_64.so.1", "libz.so.1"];
+    let program = linked(62, Some("/lib/ld-musl-x86_64.so.1"), &needed, None, None);
+    world.put("task/bootstrap", &program, 0o755);
+    assert_eq!(missing(&world), [("/var/task/bootstrap".to_owned(), "libz.so.1".to_owned())]);
+    world.put("root/usr/lib/libz.so.1", &linked(62, None, &[], None, None), 0o644);
+    assert_eq!(missing(&world), []);
+}
+
+#[test]
+fn a_program_that_lacks_everything_is_told_of_five() {
+    let names: Vec<String> = (0..9).map(|number| format!("lib{number}.so")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(missing(&needing(&names[..5], None, None)).len(), 5);
+    assert_eq!(missing(&needing(&names, None, None)).len(), 5);
+}
+
+#[test]
+fn the_sentence_names_library_folders_and_fix() {
+    let world = needing(&["liba.so.1"], None, Some("/mine"));
+    let text = world.found(X86_64)[0].to_string();
+    let start = "/var/task/bootstrap needs the library liba.so.1, which does not exist";
+    assert!(text.starts_with(start), "{text}");
+    assert!(text.contains("/var/task/lib:/opt/lib:/mine"), "{text}");
+    assert!(text.contains("put it into the folder lib"), "{text}");
+}
+
+#[test]
+fn damaged_libraries_do_not_panic() {
+    let whole = linked(62, Some(LOADER), &["liba.so.1"], Some("/x"), Some("/y"));
+    for length in 0..whole.len() {
+        let world = needing(&[], None, None);
+        world.put("task/bootstrap", &whole[..length], 0o755);
+        world.found(X86_64);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_change_of_a_program_is_survived(
+        changes in proptest::collection::vec((0_usize..400, proptest::num::u8::ANY), 1..12)
+    ) {
+        let mut bytes = linked(62, Some(LOADER), &["liba.so.1", "libb.so"], Some("/x"), None);
+        let length = bytes.len();
+        for (at, value) in changes {
+            bytes[6 + at % (length - 6)] = value;
+        }
+        World::with(&bytes);
+    }
 }

@@ -1,4 +1,5 @@
 use super::body::{self, BodyFault, Collected};
+use super::disturb::{self, Reset};
 use super::extension;
 use super::route::{Route, route};
 use super::stream::{self, Pumped};
@@ -26,21 +27,24 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) type Reply = Response<Full<Bytes>>;
 
 /// Handles one request of a runtime.
-pub(super) async fn answer<H, B>(host: &H, request: Request<B>) -> Reply
+///
+/// # Errors
+/// Its connection is to be reset.
+pub(super) async fn answer<H, B>(host: &H, request: Request<B>) -> Result<Reply, Reset>
 where
     H: Host,
     B: Body<Data = Bytes> + Unpin,
 {
     let (head, mut body) = request.into_parts();
-    match route(&head.method, head.uri.path()) {
+    Ok(match route(&head.method, head.uri.path()) {
         Route::Next => {
             let reply = host.next(Caller::new(&head.headers));
             // Headers may hold a megabyte; a `next` may wait for days.
             drop((head, body));
-            next(host, reply).await
+            return next(host, reply).await;
         }
         Route::Post(id, post) => {
-            let posting = host.begin_post(id, post);
+            let posting = disturb::post(host).await?.and_then(|()| host.begin_post(id, post));
             post_answer(host, posting, post, &head.headers, &mut body).await
         }
         Route::InitError => {
@@ -70,10 +74,10 @@ where
             body::drain(&mut body).await;
             text(StatusCode::METHOD_NOT_ALLOWED, "")
         }
-    }
+    })
 }
 
-async fn next<H: Host>(host: &H, reply: NextReply) -> Reply {
+async fn next<H: Host>(host: &H, reply: NextReply) -> Result<Reply, Reset> {
     let delivery = match reply {
         NextReply::Now(delivery) => delivery,
         NextReply::Wait(ticket, waiting) => {
@@ -83,7 +87,7 @@ async fn next<H: Host>(host: &H, reply: NextReply) -> Reply {
             delivery
         }
     };
-    event_reply(delivery)
+    disturb::delivery(host, delivery).await.map(event_reply)
 }
 
 fn event_reply(delivery: Delivery) -> Reply {

@@ -2,7 +2,7 @@ use lambfold_http1::Rewound;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,9 +28,14 @@ impl HeadBudget {
 /// Tells the reading side of a connection whether a request is being handled (odd) or the bytes
 /// that arrive belong to the head of a next one (even).
 #[derive(Debug, Default)]
-pub(super) struct Gate(AtomicU64);
+pub(super) struct Gate(AtomicU64, AtomicBool);
 
 impl Gate {
+    /// The end of the connection is a reset.
+    pub(super) fn reset(&self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+
     /// A request's head is complete; it is handled until the guard is dropped.
     pub(super) fn enter(gate: &Arc<Self>) -> Handling {
         gate.0.fetch_add(1, Ordering::Relaxed);
@@ -133,6 +138,9 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         self.end_head();
+        if self.gate.1.load(Ordering::Relaxed) {
+            super::disturb::reset(self.stream.get_ref());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! requests. What any other request is, and what it is answered, is the other modules' to say.
 
 use super::answer::{self, Accepted, Waiting};
+use super::disturb::{self, Reset};
 use super::route::{Route, route};
 use crate::event::Delivery;
 use crate::host::{Caller, Host, NextReply};
@@ -42,7 +43,8 @@ where
     let Parts { head, body, mut peer } = connection.parts();
     match route_of(&head) {
         Route::Post(id, post) => {
-            let result = host.begin_post(id, post).and_then(|posting| {
+            let let_in = disturb::post(host).await.map_err(|_| Reset::error())?;
+            let result = let_in.and_then(|()| host.begin_post(id, post)).and_then(|posting| {
                 let body = Bytes::copy_from_slice(body);
                 host.finish(posting, answer::posted(post, &head, body))
             });
@@ -65,7 +67,12 @@ where
                     delivery
                 }
             };
-            deliver(connection, delivery).await
+            let disturbed = tokio::select! {
+                biased;
+                delivery = disturb::delivery(host, delivery) => delivery,
+                () = peer.gone() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            deliver(connection, disturbed.map_err(|_| Reset::error())?).await
         }
     }
 }

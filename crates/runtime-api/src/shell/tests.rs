@@ -4,7 +4,9 @@ use crate::event::{Delivery, Event};
 use crate::extension::{
     ExtensionDelivery, ExtensionError, ExtensionNext, ExtensionRefusal, Extensions, Registration,
 };
-use crate::host::{Caller, ExtensionReply, NextReply, Posted, Registered, SubscribeError};
+use crate::host::{
+    Call, Caller, Disturbance, ExtensionReply, NextReply, Posted, Registered, SubscribeError,
+};
 use crate::machine::{Machine, Next, Post, Posting, State, Ticket};
 use crate::refusal::Refusal;
 use crate::telemetry::{Subscription, SubscriptionRefusal};
@@ -23,6 +25,8 @@ pub(super) struct TestHost {
     machine: Mutex<Machine<oneshot::Sender<Delivery>>>,
     posted: mpsc::UnboundedSender<Posted>,
     generation: AtomicU64,
+    disturbances: Mutex<Vec<Disturbance>>,
+    disturbed: AtomicU64,
     /// Of the next event.
     pub(super) sink: Mutex<Option<Arc<dyn ResponseSink>>>,
     pub(super) extensions: Mutex<Extensions<oneshot::Sender<ExtensionDelivery>>>,
@@ -35,6 +39,8 @@ impl TestHost {
             machine: Mutex::default(),
             posted,
             generation: AtomicU64::new(0),
+            disturbances: Mutex::default(),
+            disturbed: AtomicU64::new(0),
             sink: Mutex::default(),
             extensions: Mutex::default(),
         };
@@ -45,7 +51,16 @@ impl TestHost {
         self.machine.lock().unwrap().state()
     }
 
-    fn waiting(&self) -> usize {
+    /// The next call is disturbed so.
+    pub(super) fn disturb(&self, disturbance: Disturbance) {
+        self.disturbances.lock().unwrap().push(disturbance);
+    }
+
+    pub(super) fn disturbed(&self) -> u64 {
+        self.disturbed.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
         self.machine.lock().unwrap().waiting()
     }
 
@@ -87,6 +102,11 @@ impl TestHost {
 impl Host for TestHost {
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
+    }
+    fn disturbance(&self, _: Call) -> Option<Disturbance> {
+        let disturbance = self.disturbances.lock().unwrap().pop()?;
+        self.disturbed.fetch_add(1, Ordering::SeqCst);
+        Some(disturbance)
     }
     fn next(&self, _: Caller<'_>) -> NextReply {
         let (sender, receiver) = oneshot::channel();
@@ -157,13 +177,13 @@ impl Host for TestHost {
     }
 }
 
-struct Server {
-    host: Arc<TestHost>,
+pub(super) struct Server {
+    pub(super) host: Arc<TestHost>,
     posted: mpsc::UnboundedReceiver<Posted>,
     address: SocketAddr,
 }
 
-async fn server(limits: Limits) -> Server {
+pub(super) async fn server(limits: Limits) -> Server {
     let (host, posted) = TestHost::new();
     let listeners = [
         TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -175,21 +195,21 @@ async fn server(limits: Limits) -> Server {
 }
 
 /// A connection that speaks bytes.
-struct Client(TcpStream);
+pub(super) struct Client(pub(super) TcpStream);
 
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub(super) struct Reply {
+    pub(super) status: u16,
     head: String,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Server {
-    async fn client(&self) -> Client {
+    pub(super) async fn client(&self) -> Client {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
     /// Waits for a condition that the server's tasks bring about.
-    async fn until(&self, condition: impl Fn(&TestHost) -> bool) {
+    pub(super) async fn until(&self, condition: impl Fn(&TestHost) -> bool) {
         while !condition(&self.host) {
             tokio::task::yield_now().await;
         }
@@ -202,11 +222,11 @@ impl Client {
         self
     }
 
-    async fn get(&mut self, path: &str) -> &mut Self {
+    pub(super) async fn get(&mut self, path: &str) -> &mut Self {
         self.send(format!("GET /2018-06-01/{path} HTTP/1.1\r\nHost: h\r\n\r\n")).await
     }
 
-    async fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> &mut Self {
+    pub(super) async fn post(&mut self, path: &str, headers: &str, body: &[u8]) -> &mut Self {
         let head = format!(
             "POST /2018-06-01/runtime/{path} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {}\r\n\r\n",
             body.len()
@@ -214,7 +234,7 @@ impl Client {
         self.send([head.as_bytes(), body].concat()).await
     }
 
-    async fn reply(&mut self) -> Reply {
+    pub(super) async fn reply(&mut self) -> Reply {
         self.try_reply().await.expect("the connection was closed")
     }
 

@@ -24,7 +24,7 @@ pub struct Sandbox {
     timings: Vec<StepTiming>,
     next_process: AtomicU32,
     peak: Option<OwnedFd>,
-    oom: Option<OwnedFd>,
+    pub(super) oom: Option<OwnedFd>,
     freeze: Option<OwnedFd>,
     freezer: Option<OwnedFd>,
 }

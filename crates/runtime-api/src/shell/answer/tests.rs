@@ -40,7 +40,7 @@ where
         let name: http::HeaderName = name.parse().unwrap();
         request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
     }
-    let reply = answer(&*host, request).await;
+    let reply = answer(&*host, request).await.unwrap();
     let state = host.state();
     (reply, posted.try_recv().unwrap(), state)
 }
@@ -259,6 +259,7 @@ async fn a_runtime_that_is_given_up_while_it_streams_loses_its_connection() {
         sink.close();
     };
     let (reply, ()) = tokio::join!(answer(&*host, request), given_up);
+    let reply = reply.unwrap();
     assert_eq!(reply.status(), 403);
     assert_eq!(reply.headers()["connection"], "close");
     assert!(posted.try_recv().is_err(), "it is refused");
@@ -303,7 +304,7 @@ proptest! {
             }
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let reply = runtime.block_on(async { answer(&*host, request).await });
+        let reply = runtime.block_on(async { answer(&*host, request).await.unwrap() });
         let begun = [202, 400].contains(&reply.status().as_u16()) && host.state() != before;
         prop_assert_eq!(posted.try_recv().is_ok(), begun);
         prop_assert!(posted.try_recv().is_err());
