@@ -19,6 +19,7 @@ mod e2e {
     mod php;
     mod results;
     mod streaming;
+    mod terminal;
     mod tutorial;
     mod user;
 }
