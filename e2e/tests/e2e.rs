@@ -20,6 +20,7 @@ mod e2e {
     mod results;
     mod streaming;
     mod terminal;
+    mod trace;
     mod tutorial;
     mod user;
 }

@@ -177,6 +177,26 @@ impl Client {
     }
 
     pub(crate) fn send(&self, request: Request) -> Result<Answer, ClientError> {
+        self.exchange(request).and_then(|answer| self.read(answer))
+    }
+
+    /// Sends, and gives the body of a good answer as it comes, for as long as it comes.
+    pub(crate) fn stream(
+        &self,
+        request: Request,
+    ) -> Result<impl Read + Send + 'static, ClientError> {
+        let answer = self.exchange(request)?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body().into_with_config().limit(u64::MAX).reader());
+        }
+        Err(match self.read(answer) {
+            Err(error) => error,
+            // It was no good one.
+            Ok(answer) => self.odd(answer.status),
+        })
+    }
+
+    fn exchange(&self, request: Request) -> Result<http::Response<ureq::Body>, ClientError> {
         let (reader, length, payload_sha256) = open_body(request.body)?;
         let date = now();
         let mut headers = request.headers;
@@ -215,8 +235,7 @@ impl Client {
         let patience = (!request.patient).then(|| Duration::from_secs(ANSWER_S));
         let http_request =
             self.agent.configure_request(http_request).timeout_recv_response(patience).build();
-        let answer = self.agent.run(http_request).map_err(|error| self.lost(error))?;
-        self.read(answer)
+        self.agent.run(http_request).map_err(|error| self.lost(error))
     }
 
     fn read(&self, answer: http::Response<ureq::Body>) -> Result<Answer, ClientError> {
@@ -233,10 +252,14 @@ impl Client {
         let named = head.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
         match service_error(status, named, &body) {
             Some(error) => Err(error),
-            None => Err(ClientError::NotTheApi {
-                endpoint: self.endpoint.clone(),
-                what: format!("HTTP status {status} without an error type"),
-            }),
+            None => Err(self.odd(status)),
+        }
+    }
+
+    fn odd(&self, status: u16) -> ClientError {
+        ClientError::NotTheApi {
+            endpoint: self.endpoint.clone(),
+            what: format!("HTTP status {status} without an error type"),
         }
     }
 

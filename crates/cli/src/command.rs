@@ -10,7 +10,9 @@ mod layer;
 mod layer_build;
 mod logs;
 mod package;
+mod replay;
 mod shared;
+mod trace;
 
 use crate::args::{Command, Layer};
 use crate::failure::{Exit, Failure};
@@ -20,6 +22,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Serve(args) => crate::serve::run(&args),
         Command::Env(args) => env::run(&args),
         Command::Deploy(args) => deploy::run(&args),
+        Command::Invoke(args) if args.replay.is_some() => replay::run(&args),
         Command::Invoke(args) => invoke::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
@@ -27,6 +30,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
         Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod command;
 mod failure;
+mod interrupt;
 mod output;
 mod serve;
 

@@ -1,6 +1,7 @@
 use crate::output::Moment;
 use lambfold_runtime_api::Event;
 use lambfold_sandbox::Command;
+use lambfold_trace::Tap;
 use lambfold_types::{Clock, FunctionVersion, InitializationType, Invocation};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) init_limit: Duration,
     /// How many runtime processes were given up: connections of earlier ones are closed.
     pub(crate) generation: AtomicU64,
+    /// Shows its calls to whoever watches the function.
+    pub(crate) tap: Tap,
 }
 
 /// One moment, by each of the clocks.

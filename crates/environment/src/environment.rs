@@ -8,6 +8,7 @@ use lambfold_runtime_api::{
     Posted, Posting, Refusal, Registered, Registration, SubscribeError, Subscription,
     SubscriptionRefusal, Ticket, deliver,
 };
+use lambfold_trace::Tap;
 use lambfold_types::{Answer, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;
 use std::path::PathBuf;
@@ -212,6 +213,10 @@ impl Inner {
 impl Host for Inner {
     fn generation(&self) -> u64 {
         self.ctx.generation.load(Ordering::Relaxed)
+    }
+
+    fn tap(&self) -> Option<&Tap> {
+        Some(&self.ctx.tap)
     }
 
     fn next(&self, caller: Caller<'_>) -> NextReply {

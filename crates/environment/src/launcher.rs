@@ -10,6 +10,7 @@ use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
 use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Sandboxes, Spec};
+use lambfold_trace::Hub;
 use lambfold_types::{
     Clock, Digest, FunctionVersion, InitializationType, ROOTFS_TAG, SystemClock, limits,
 };
@@ -47,6 +48,8 @@ pub struct LauncherConfig {
     pub more_roots: BTreeMap<String, PathBuf>,
     /// How processors are shared out.
     pub processors: Processors,
+    /// Where the calls of all environments are shown to whoever watches them.
+    pub traces: Arc<Hub>,
 }
 
 /// How processors are shared out, by MemorySize.
@@ -66,6 +69,7 @@ impl Default for LauncherConfig {
             root: None,
             more_roots: BTreeMap::new(),
             processors: Processors::default(),
+            traces: Hub::new(),
         }
     }
 }
@@ -273,6 +277,9 @@ impl Launcher {
         };
         let init_limit = init_limit(&version, initialization);
         let generation = AtomicU64::new(0);
+        let (scope, name) = (&version.scope, &version.name);
+        let traces = &self.config.traces;
+        let tap = traces.tap(scope, name, version.version, &log_stream, Arc::clone(&clock));
         let ctx = Context {
             extension_env,
             version,
@@ -284,6 +291,7 @@ impl Launcher {
             leaving: self.leaving.clone(),
             init_limit,
             generation,
+            tap,
         };
         let (extension_pipe, extension_output) = taken.extensions.unzip();
         let core = Core::new(taken.cell, output, extension_output);

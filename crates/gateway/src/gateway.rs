@@ -6,7 +6,7 @@ use crate::guard::Guard;
 use crate::invoke::Operation;
 use crate::metrics::{Counters, Metric};
 use crate::receive::{self, ReceiveError, Received, Receiver};
-use crate::{download, import, invoke, lambda, logs_api, scope, sts};
+use crate::{download, import, invoke, lambda, logs_api, scope, sts, trace};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{Method, Request};
@@ -15,12 +15,14 @@ use lambfold_api_model::{ApiError, Model};
 use lambfold_control::Control;
 use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
+use lambfold_trace::Hub;
 use lambfold_types::{RequestId, Scope};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Largest form of a query-protocol request, bytes.
 const FORM_BYTES: usize = 64 * 1024;
@@ -73,8 +75,9 @@ pub struct Gateway {
     pub(crate) receiver: Receiver,
     pub(crate) tickets: Tickets,
     pub(crate) guard: Guard,
+    pub(crate) traces: Arc<Hub>,
     metrics: MetricSource,
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
 }
 
 impl fmt::Debug for Gateway {
@@ -84,14 +87,15 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below
-    /// count. It is ready from the start.
+    /// A gateway over these parts; `traces` is where environments show their calls, and `metrics`
+    /// is asked at every scrape for what the parts below count. It is ready from the start.
     #[must_use]
     pub fn new(
         config: Config,
         control: Control,
         invoker: Invoker,
         logs: Logs,
+        traces: Arc<Hub>,
         metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static,
     ) -> Arc<Self> {
         // The first request should not pay for reading the table.
@@ -105,14 +109,20 @@ impl Gateway {
             logs,
             counters: Arc::new(Counters::new()),
             tickets: Tickets::new(),
+            traces,
             metrics: Box::new(metrics),
-            ready: AtomicBool::new(true),
+            ready: watch::Sender::new(true),
         })
     }
 
-    /// What `/health/ready` says; a server that drains is not ready.
+    /// What `/health/ready` says; a server that drains is not ready, and ends what would go on for
+    /// ever.
     pub fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
+        self.ready.send_replace(ready);
+    }
+
+    pub(crate) fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
     }
 
     pub(crate) fn counters(&self) -> &Counters {
@@ -156,24 +166,31 @@ impl Gateway {
         match path {
             "/" => self.root(&head, body, id).await,
             "/health/live" => answer::text(200, "live\n"),
-            "/health/ready" if self.ready.load(Ordering::Relaxed) => answer::text(200, "ready\n"),
+            "/health/ready" if *self.ready.borrow() => answer::text(200, "ready\n"),
             "/health/ready" => answer::text(503, "shutting down\n"),
             "/metrics" => answer::text(200, self.counters.page(&(self.metrics)())),
             _ => match path.strip_prefix("/_lambfold/v1/") {
-                Some("layers") => import::answer(self, &head, body).await,
-                Some(rest) => match rest.strip_prefix("code/") {
-                    Some(digest) => {
-                        let query = head.uri.query().unwrap_or_default();
-                        download::answer(self, &head.method, digest, query).await
-                    }
-                    None => {
-                        let path = path.to_owned();
-                        receive::drain(&head.headers, body);
-                        answer::error(&ApiError::unknown_operation(head.method.as_str(), &path))
-                    }
-                },
+                Some(rest) => self.own(rest, &head, body).await,
                 None => lambda::answer(self, head, body).await,
             },
+        }
+    }
+
+    /// What is not of the AWS API, below `/_lambfold/v1/`.
+    async fn own(&self, path: &str, head: &Parts, body: Incoming) -> Answer {
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts[..] {
+            ["layers"] => import::answer(self, head, body).await,
+            ["code", digest] => {
+                let query = head.uri.query().unwrap_or_default();
+                download::answer(self, &head.method, digest, query).await
+            }
+            ["functions", function, "trace"] => trace::answer(self, function, head),
+            _ => {
+                receive::drain(&head.headers, body);
+                let path = head.uri.path();
+                answer::error(&ApiError::unknown_operation(head.method.as_str(), path))
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod scope;
 mod server;
 mod streaming;
 mod sts;
+mod trace;
 
 pub use gateway::{Config, Gateway, Limits};
 pub use guard::{Guard, Refusal};

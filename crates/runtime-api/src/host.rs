@@ -6,6 +6,7 @@ use crate::refusal::Refusal;
 use crate::telemetry::{Subscription, SubscriptionRefusal};
 use bytes::Bytes;
 use lambfold_http1::Fields;
+use lambfold_trace::Tap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -18,6 +19,11 @@ pub trait Host: Send + Sync + 'static {
     /// Counts the runtime processes that were given up. Connections that were accepted under an
     /// earlier count are closed at their next request.
     fn generation(&self) -> u64;
+
+    /// Where its calls are shown to whoever watches them; nowhere, unless it has a place for that.
+    fn tap(&self) -> Option<&Tap> {
+        None
+    }
 
     /// `GET invocation/next`.
     fn next(&self, caller: Caller<'_>) -> NextReply;

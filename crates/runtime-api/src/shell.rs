@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod extension;
 mod io;
+mod probe;
 mod route;
 mod shaping;
 mod short;

@@ -9,6 +9,7 @@ use lambfold_package::Trees;
 use lambfold_pool::{Pool, PoolConfig};
 use lambfold_sandbox::{Network, Rootfs, Sandboxes};
 use lambfold_store::Store;
+use lambfold_trace::Hub;
 use lambfold_types::{Clock, Scope, SystemClock, limits};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -191,11 +192,13 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         Rootfs::Dir(path) => path.clone(),
     };
     let more = config.more_rootfs.iter();
+    let traces = Hub::new();
     let launcher_config = LauncherConfig {
         clock: clock.clone(),
         root: Some(place(&config.rootfs)),
         more_roots: more.map(|(name, rootfs)| (name.clone(), place(rootfs))).collect(),
         processors: config.processors,
+        traces: traces.clone(),
     };
     let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
     let limits = PoolConfig::default();
@@ -226,9 +229,9 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         limits: lambfold_gateway::Limits::default(),
     };
     let counted = pool.clone();
-    let gateway = Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), move || {
-        metrics(&counted.metrics())
-    });
+    let metrics = move || metrics(&counted.metrics());
+    let gateway =
+        Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), traces, metrics);
 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;

@@ -19,18 +19,20 @@ const EDGES: &[(&str, &[&str])] = &[
     ("api-model", &["types"]),
     ("store", &["types"]),
     ("package", &["types"]),
-    ("runtime-api", &["types", "http1"]),
+    // calls as they are watched, and recordings of them
+    ("trace", &["types"]),
+    ("runtime-api", &["types", "http1", "trace"]),
     ("logs", &["types", "store"]),
     // machinery: pool and environment never know each other
     ("pool", &["types"]),
-    ("environment", &["types", "package", "sandbox", "runtime-api", "logs"]),
+    ("environment", &["types", "package", "sandbox", "runtime-api", "logs", "trace"]),
     // the host of a runtime under test: none of the server's
-    ("conform", &["types", "package", "sandbox"]),
+    ("conform", &["types", "package", "sandbox", "trace"]),
     // domain
     ("control", &["types", "store", "package", "logs"]),
     ("invoke", &["types", "store", "pool", "logs", "control"]),
     // surfaces
-    ("gateway", &["types", "http1", "api-model", "control", "invoke", "logs"]),
+    ("gateway", &["types", "http1", "api-model", "control", "invoke", "logs", "trace"]),
     // wiring
     (
         "server",
@@ -41,6 +43,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "store",
             "package",
             "runtime-api",
+            "trace",
             "logs",
             "pool",
             "environment",
@@ -50,7 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // command
-    ("cli", &["types", "package", "sandbox", "conform", "server"]),
+    ("cli", &["types", "package", "sandbox", "trace", "conform", "server"]),
     // never shipped
     ("testkit", &[]),
     ("xtask", &["types", "api-model", "package"]),
@@ -72,8 +75,17 @@ const OWNERS: &[(&str, &[&str])] = &[
 ];
 
 /// No thread pool, no asynchronous runtime and no clock of its own here.
-const WITHOUT_TOKIO: &[&str] =
-    &["types", "api-model", "package", "sandbox", "conform", "runtime-client", "cli", "testkit"];
+const WITHOUT_TOKIO: &[&str] = &[
+    "types",
+    "api-model",
+    "package",
+    "sandbox",
+    "trace",
+    "conform",
+    "runtime-client",
+    "cli",
+    "testkit",
+];
 
 /// Longest source file, lines: past it, look for the seam.
 const FILE_LINES: usize = 900;

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Invoke) -> Result<Exit, Failure> {
     }
 }
 
-fn request(args: &Invoke, payload: Vec<u8>) -> Request {
+pub(super) fn request(args: &Invoke, payload: Vec<u8>) -> Request {
     let path = format!("/2015-03-31/functions/{}/invocations", encode(&args.function));
     let mut request = Request::new(Service::Lambda, "POST", path)
         .header("content-type", "application/json")

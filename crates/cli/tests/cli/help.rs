@@ -16,6 +16,7 @@ const COMMANDS: &[&[&str]] = &[
     &["layer", "import"],
     &["conform"],
     &["logs"],
+    &["trace"],
     &["doctor"],
 ];
 
