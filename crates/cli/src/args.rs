@@ -363,6 +363,7 @@ pub(crate) struct LayerImport {
   lambfold conform examples/conform/bash --layer bash.zip --handler function.handler
   lambfold conform target/release/bootstrap --case 'init-*' --case error-shape
   lambfold conform . --except 'response-500=ends with the next event' --junit conform.xml
+  lambfold conform . --recording calls.jsonl --ignore /time --case 'recorded-*'
   lambfold conform --list
 
 Exit code 1 when a case fails, 2 for wrong usage.")]
@@ -385,6 +386,13 @@ pub(crate) struct Conform {
     /// A case that is known to fail, and why: it does not count; may be given often
     #[arg(long = "except", value_name = "CASE=REASON")]
     pub(crate) exceptions: Vec<String>,
+    /// Take each event of this recording as a further case, recorded-1 and so on: it has to be
+    /// answered as it was; see lambfold trace --record
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recording: Option<PathBuf>,
+    /// A part of the recorded answers that may differ, as a JSON pointer; may be given often
+    #[arg(long = "ignore", value_name = "POINTER", requires = "recording")]
+    pub(crate) ignored: Vec<String>,
     /// Print the cases, run none
     #[arg(long)]
     pub(crate) list: bool,

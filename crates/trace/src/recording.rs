@@ -3,6 +3,7 @@
 
 use crate::body::Body;
 use crate::call::{Call, State};
+use crate::compare::Answered;
 use crate::line::FORMAT;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -61,6 +62,16 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// The answer, to compare another one with; `None` where it is not whole, or its event is not.
+    #[must_use]
+    pub fn answered(&self) -> Option<Answered> {
+        let body = &self.answer.body;
+        (self.event.is_whole() && body.is_whole()).then(|| Answered {
+            is_error: self.answer.outcome == Outcome::Error,
+            body: body.kept().clone(),
+        })
+    }
+
     /// The client context that the event came with, as it may be sent again.
     #[must_use]
     pub fn client_context(&self) -> Option<&str> {

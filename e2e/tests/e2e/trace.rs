@@ -187,6 +187,56 @@ fn what_is_recorded_is_sent_again_and_compared() {
 }
 
 #[test]
+fn the_conformance_kit_takes_recordings_as_cases() {
+    let server = server();
+    let api = Api::new(server.url());
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    echo_once(old.path(), "hello");
+    echo_once(new.path(), "good morning");
+    api.create_from("f", old.path(), json!({}));
+    let file = recording(&server, &api);
+    let recording = file.path().to_str().unwrap();
+    let conform = |code: &Path, more: &[&str]| {
+        let mut command = Command::new(lambfold());
+        command.arg("conform").arg(code).args(["--recording", recording]).args(more);
+        command.output().unwrap()
+    };
+    let recorded = ["--case", "recorded-*"];
+    // The event has the request id that it had, so that even an answer with it is the same.
+    let same = conform(old.path(), &recorded);
+    assert_eq!(same.status.code(), Some(0), "{}", text(&same.stdout));
+    assert!(text(&same.stdout).ends_with("2 passed, 0 failed\n"), "{same:?}");
+    let other = conform(new.path(), &[&recorded[..], &["--output", "json"]].concat());
+    assert_eq!(other.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&other.stdout).unwrap();
+    assert_eq!(report["Cases"][0]["Id"], "recorded-1");
+    assert_eq!(report["Cases"][0]["Verdict"], "fail");
+    let detail = report["Cases"][0]["Detail"].as_str().unwrap();
+    assert_eq!(detail, "at /greeting there was \"hello\" and is \"good morning\"");
+    // An error is as it was.
+    assert_eq!(report["Cases"][1]["Verdict"], "pass");
+    let ignored = conform(new.path(), &[&recorded[..], &["--ignore", "/greeting"]].concat());
+    assert_eq!(ignored.status.code(), Some(0), "{}", text(&ignored.stdout));
+    let list = text(&conform(new.path(), &["--list"]).stdout);
+    assert!(list.lines().last().unwrap().starts_with("recorded-2 "), "{list}");
+    let none = conform(new.path(), &["--case", "recorded-3"]);
+    assert_eq!(none.status.code(), Some(2));
+}
+
+/// A recording of two events of the function `f`, one of which fails.
+fn recording(server: &TempServer, api: &Api) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let tracing = Tracing::begin(server, &["f", "--record", path, "--count", "2"]);
+    for event in [json!({"n": 1}), json!({"fail": true})] {
+        assert_eq!(api.invoke("f", &event).status, 200);
+    }
+    let (code, _, talk) = tracing.end();
+    assert_eq!(code, 0, "{talk}");
+    file
+}
+
+#[test]
 fn a_trace_in_a_terminal_shows_calls_until_ctrl_c() {
     let server = server();
     let api = Api::new(server.url());

@@ -1,7 +1,5 @@
 //! `lambfold invoke --replay`: sends recorded events again and compares the answers.
 
-mod compare;
-
 use super::{invoke, shared};
 use crate::args::{Format, Invoke};
 use crate::client::Client;
@@ -9,8 +7,7 @@ use crate::failure::{Exit, Failure};
 use crate::output;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use compare::{Answered, Difference};
-use lambfold_trace::{Outcome, Recorded, Recording, RecordingError};
+use lambfold_trace::{Answered, Difference, Recorded, Recording, RecordingError, compare};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::BufReader;
@@ -18,12 +15,7 @@ use std::path::Path;
 
 pub(crate) fn run(args: &Invoke) -> Result<Exit, Failure> {
     shared::function(&args.function)?;
-    for pointer in &args.ignored {
-        if !pointer.is_empty() && !pointer.starts_with('/') {
-            let text = format!("--ignore {pointer} is no JSON pointer");
-            return Err(Failure::usage(text).hint("for example --ignore /headers/date"));
-        }
-    }
+    check_pointers(&args.ignored)?;
     let path = args.replay.as_deref().unwrap_or(Path::new(""));
     let recording = open(path)?;
     let client = shared::connect(&args.connection)?;
@@ -43,6 +35,15 @@ pub(crate) fn run(args: &Invoke) -> Result<Exit, Failure> {
         output::warn(&format!("there is no event in {}", path.display()));
     }
     Ok(if report.different == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// Checks that what may differ is named by JSON pointers.
+pub(crate) fn check_pointers(ignored: &[String]) -> Result<(), Failure> {
+    match ignored.iter().find(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
+        None => Ok(()),
+        Some(pointer) => Err(Failure::usage(format!("--ignore {pointer} is no JSON pointer"))
+            .hint("for example --ignore /headers/date")),
+    }
 }
 
 /// Opens a recording; also for `conform`.
@@ -69,12 +70,9 @@ enum Verdict {
 }
 
 fn replay(args: &Invoke, client: &Client, recorded: &Recorded) -> Result<Verdict, Failure> {
-    if !recorded.event.is_whole() {
-        return Ok(Verdict::Skipped("the event is not whole in the recording"));
-    }
-    if !recorded.answer.body.is_whole() {
-        return Ok(Verdict::Skipped("the answer is not whole in the recording"));
-    }
+    let Some(was) = recorded.answered() else {
+        return Ok(Verdict::Skipped("the recording does not hold the whole of it"));
+    };
     let mut request = invoke::request(args, recorded.event.kept().to_vec());
     if let Some(context) = recorded.client_context() {
         request = request.header("x-amz-client-context", &STANDARD.encode(context));
@@ -82,12 +80,8 @@ fn replay(args: &Invoke, client: &Client, recorded: &Recorded) -> Result<Verdict
     let answer =
         client.send(request).map_err(|error| shared::explain_function(&error, &args.function))?;
     let is_error = answer.header("x-amz-function-error").is_some();
-    let now = Answered { is_error, body: answer.body };
-    let was = Answered {
-        is_error: recorded.answer.outcome == Outcome::Error,
-        body: recorded.answer.body.kept().to_vec(),
-    };
-    let differences = compare::compare(&was, &now, &args.ignored);
+    let now = Answered { is_error, body: answer.body.into() };
+    let differences = compare(&was, &now, &args.ignored);
     Ok(if differences.is_empty() { Verdict::Same } else { Verdict::Different(now, differences) })
 }
 

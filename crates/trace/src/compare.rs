@@ -1,6 +1,7 @@
 //! What is different between two answers: of JSON, each value by its place; of anything else, the
 //! first line that differs.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// Most differences that are told of one answer.
@@ -10,9 +11,11 @@ const SHOWN: usize = 400;
 
 /// An answer to an event.
 #[derive(Debug, Clone)]
-pub(super) struct Answered {
-    pub(super) is_error: bool,
-    pub(super) body: Vec<u8>,
+pub struct Answered {
+    /// It is an error, not a response.
+    pub is_error: bool,
+    /// The answer's bytes.
+    pub body: Bytes,
 }
 
 impl Answered {
@@ -20,7 +23,9 @@ impl Answered {
         if self.is_error { "an error" } else { "a response" }
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
         let body: Value = serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into());
         json!({ "FunctionError": self.is_error, "Payload": body })
@@ -29,7 +34,7 @@ impl Answered {
 
 /// One thing that is not as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Difference {
+pub struct Difference {
     /// Where: a JSON pointer, or words.
     place: String,
     /// What was there and what is there now; `None`: nothing.
@@ -39,7 +44,8 @@ pub(super) struct Difference {
 
 impl Difference {
     /// In lines: the place, what was there after `-`, what is there now after `+`.
-    pub(super) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         let mut text = format!("  {}\n", visible(&self.place));
         for (sign, value) in [('-', &self.was), ('+', &self.is)] {
             if let Some(value) = value {
@@ -49,8 +55,22 @@ impl Difference {
         text
     }
 
-    pub(super) fn json(&self) -> Value {
+    /// For programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
         json!({ "Path": self.place, "Was": self.was, "Is": self.is })
+    }
+}
+
+/// In one sentence.
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = |value: &Option<String>| match value {
+            Some(value) => visible(value),
+            None => "nothing".to_owned(),
+        };
+        let (was, is) = (value(&self.was), value(&self.is));
+        write!(f, "at {} there was {was} and is {is}", visible(&self.place))
     }
 }
 
@@ -71,8 +91,10 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// What is different, but for the places that may differ.
-pub(super) fn compare(was: &Answered, is: &Answered, ignored: &[String]) -> Vec<Difference> {
+/// What is different, but for the places that may differ, each a JSON pointer (RFC 6901); an empty
+/// one leaves only the question whether it is a response or an error.
+#[must_use]
+pub fn compare(was: &Answered, is: &Answered, ignored: &[String]) -> Vec<Difference> {
     let mut found = Vec::new();
     if was.is_error != is.is_error {
         found.push(Difference {
@@ -176,7 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn answered(body: &str) -> Answered {
-        Answered { is_error: false, body: body.into() }
+        Answered { is_error: false, body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
     fn text(was: &str, is: &str, ignored: &[&str]) -> String {
