@@ -18,6 +18,7 @@ mod e2e {
     mod parallel;
     mod php;
     mod results;
+    mod shell;
     mod streaming;
     mod terminal;
     mod trace;

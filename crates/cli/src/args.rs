@@ -53,6 +53,13 @@ pub(crate) enum Command {
     Conform(Box<Conform>),
     /// Print a function's logs
     Logs(Logs),
+    /// Open a shell in an execution environment, in place of the bootstrap
+    ///
+    /// You are the runtime: ask for events and answer them with curl, while the function is invoked
+    /// from another terminal. The environment is that of the function, walls included. Without a
+    /// terminal the shell reads its commands from standard input. The exit code is the shell's;
+    /// docs/shell.md has more.
+    Shell(Shell),
     /// Show every call of a function's Runtime API as it happens
     ///
     /// Request and answer of what runtimes and extensions ask in all environments of the function,
@@ -456,6 +463,22 @@ pub(crate) struct Logs {
     pub(crate) connection: Connection,
     #[command(flatten)]
     pub(crate) printing: Printing,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lambfold shell echo
+  lambfold shell echo --qualifier 3
+  lambfold shell echo < play-runtime.sh
+  echo 'env | sort; ls -l /var/task /opt' | lambfold shell echo")]
+pub(crate) struct Shell {
+    /// Name or ARN of the function
+    pub(crate) function: String,
+    /// Version or alias
+    #[arg(long, value_name = "QUALIFIER")]
+    pub(crate) qualifier: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
 }
 
 #[derive(Debug, Args)]

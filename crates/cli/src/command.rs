@@ -12,6 +12,7 @@ mod logs;
 mod package;
 mod replay;
 mod shared;
+mod shell;
 mod trace;
 
 use crate::args::{Command, Layer};
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
         Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Shell(args) => shell::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

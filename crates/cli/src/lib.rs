@@ -10,6 +10,7 @@ mod command;
 mod failure;
 mod interrupt;
 mod output;
+mod screen;
 mod serve;
 
 use clap::{CommandFactory, FromArgMatches};

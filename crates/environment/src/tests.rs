@@ -9,4 +9,5 @@ mod freeze;
 mod init;
 mod invoke;
 mod random;
+mod shell;
 mod streaming;

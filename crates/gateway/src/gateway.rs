@@ -6,6 +6,7 @@ use crate::guard::Guard;
 use crate::invoke::Operation;
 use crate::metrics::{Counters, Metric};
 use crate::receive::{self, ReceiveError, Received, Receiver};
+use crate::shell::{self, Shells};
 use crate::{download, import, invoke, lambda, logs_api, scope, sts, trace};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
@@ -63,6 +64,21 @@ impl Default for Limits {
     }
 }
 
+/// What is served beside the AWS API, below `/_lambfold/v1/`.
+#[derive(Clone)]
+pub struct Tools {
+    /// Where environments show their calls.
+    pub traces: Arc<Hub>,
+    /// Who starts shells; `None`: nobody, and they are refused.
+    pub shells: Option<Arc<dyn Shells>>,
+}
+
+impl fmt::Debug for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tools").field("traces", &self.traces).finish_non_exhaustive()
+    }
+}
+
 type MetricSource = Box<dyn Fn() -> Vec<Metric> + Send + Sync>;
 
 /// Answers the AWS API.
@@ -75,7 +91,7 @@ pub struct Gateway {
     pub(crate) receiver: Receiver,
     pub(crate) tickets: Tickets,
     pub(crate) guard: Guard,
-    pub(crate) traces: Arc<Hub>,
+    pub(crate) tools: Tools,
     metrics: MetricSource,
     ready: watch::Sender<bool>,
 }
@@ -87,15 +103,14 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// A gateway over these parts; `traces` is where environments show their calls, and `metrics`
-    /// is asked at every scrape for what the parts below count. It is ready from the start.
+    /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below count. It is ready from the start.
     #[must_use]
     pub fn new(
         config: Config,
         control: Control,
         invoker: Invoker,
         logs: Logs,
-        traces: Arc<Hub>,
+        tools: Tools,
         metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static,
     ) -> Arc<Self> {
         // The first request should not pay for reading the table.
@@ -109,7 +124,7 @@ impl Gateway {
             logs,
             counters: Arc::new(Counters::new()),
             tickets: Tickets::new(),
-            traces,
+            tools,
             metrics: Box::new(metrics),
             ready: watch::Sender::new(true),
         })
@@ -186,6 +201,7 @@ impl Gateway {
                 download::answer(self, &head.method, digest, query).await
             }
             ["functions", function, "trace"] => trace::answer(self, function, head),
+            ["functions", function, "shell"] => shell::answer(self, function, head, body).await,
             _ => {
                 receive::drain(&head.headers, body);
                 let path = head.uri.path();

@@ -86,6 +86,7 @@ fn run(gateway: &Gateway, function: &str, head: &Parts) -> Result<Answer, ApiErr
     let has_qualifier = resolved.invoked_arn.split(':').count() > 7;
     let version = has_qualifier.then_some(resolved.version.version);
     let watch = gateway
+        .tools
         .traces
         .watch(&scope, &resolved.version.name, version, asked.body_bytes)
         .map_err(|error| ApiError::new("TooManyRequestsException", error.to_string()))?;

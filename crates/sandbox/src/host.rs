@@ -4,6 +4,7 @@ mod check;
 mod probe;
 mod sandbox;
 pub(crate) mod sweep;
+mod terminal;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -20,6 +21,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 pub use probe::probe;
 pub use sandbox::{Sandbox, SocketRequest};
 pub use sweep::sweep;
+pub use terminal::{input_pipe, set_size, terminal};
 
 use crate::capabilities::Capabilities;
 use crate::spawner;

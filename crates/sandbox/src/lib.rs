@@ -33,7 +33,10 @@ mod unconfined;
 mod wire;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
-pub use host::{Sandbox, Sandboxes, SocketRequest, dispatch, is_root, output_pipe, probe, sweep};
+pub use host::{
+    Sandbox, Sandboxes, SocketRequest, dispatch, input_pipe, is_root, output_pipe, probe, set_size,
+    sweep, terminal,
+};
 pub use spec::{
     Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Network,
     ProcessId, Rootfs, Spec, StartError, User, Victim,

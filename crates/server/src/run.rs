@@ -1,8 +1,10 @@
 use crate::factory::{Allocations, Factory};
+use crate::line::{Lines, Places};
+use crate::shell::Starter;
 use crate::{Config, DataDir};
 use lambfold_control::Control;
 use lambfold_environment::{Launcher, LauncherConfig, Processors};
-use lambfold_gateway::{Gateway, Metric};
+use lambfold_gateway::{Gateway, Metric, Tools};
 use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
@@ -216,7 +218,10 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
             pool.forget(|version| version == gone.as_ref());
         }
     });
-    let invoker = Invoker::new(control.clone(), pool.clone(), store, clock);
+    let lines = Arc::new(Lines::default());
+    let places = Places { pool: pool.clone(), lines: lines.clone() };
+    let invoker = Invoker::new(control.clone(), places, store, clock);
+    let shells = Starter { launcher: launcher.clone(), pool: pool.clone(), lines };
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -229,9 +234,10 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         limits: lambfold_gateway::Limits::default(),
     };
     let counted = pool.clone();
+    let tools = Tools { traces, shells: Some(Arc::new(shells)) };
     let metrics = move || metrics(&counted.metrics());
     let gateway =
-        Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), traces, metrics);
+        Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), tools, metrics);
 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;

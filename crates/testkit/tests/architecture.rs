@@ -19,6 +19,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("api-model", &["types"]),
     ("store", &["types"]),
     ("package", &["types"]),
+    // a terminal over a connection, for both of its sides
+    ("terminal", &[]),
     // calls as they are watched, and recordings of them
     ("trace", &["types"]),
     ("runtime-api", &["types", "http1", "trace"]),
@@ -44,6 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "package",
             "runtime-api",
             "trace",
+            "terminal",
             "logs",
             "pool",
             "environment",
@@ -53,7 +56,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // command
-    ("cli", &["types", "package", "sandbox", "trace", "conform", "server"]),
+    ("cli", &["types", "package", "sandbox", "trace", "terminal", "conform", "server"]),
     // never shipped
     ("testkit", &[]),
     ("xtask", &["types", "api-model", "package"]),
@@ -81,6 +84,7 @@ const WITHOUT_TOKIO: &[&str] = &[
     "package",
     "sandbox",
     "trace",
+    "terminal",
     "conform",
     "runtime-client",
     "cli",

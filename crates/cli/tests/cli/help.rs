@@ -16,6 +16,7 @@ const COMMANDS: &[&[&str]] = &[
     &["layer", "import"],
     &["conform"],
     &["logs"],
+    &["shell"],
     &["trace"],
     &["doctor"],
 ];

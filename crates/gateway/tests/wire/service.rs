@@ -3,7 +3,7 @@
 use crate::client::{Client, Response};
 use bytes::Bytes;
 use lambfold_control::{Control, Options};
-use lambfold_gateway::{Config, Gateway, Limits, Metric, serve};
+use lambfold_gateway::{Config, Gateway, Limits, Metric, Tools, serve};
 use lambfold_invoke::{Invoker, Placement};
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
@@ -143,7 +143,8 @@ impl Service {
         let config = Config { scope: scope.clone(), hosts: Vec::new(), limits };
         let metrics = || vec![Metric { name: "lambfold_environments", help: "Now.", value: 2.0 }];
         let traces = Hub::new();
-        let gateway = Gateway::new(config, control, invoker, logs.clone(), traces.clone(), metrics);
+        let tools = Tools { traces: traces.clone(), shells: None };
+        let gateway = Gateway::new(config, control, invoker, logs.clone(), tools, metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = oneshot::channel();

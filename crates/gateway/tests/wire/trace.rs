@@ -161,3 +161,26 @@ async fn what_cannot_be_traced_is_refused() {
     }
     assert_eq!(refused(&service, "GET", PATH).await, (429, "TooManyRequestsException".into()));
 }
+
+#[tokio::test]
+async fn a_shell_wants_its_own_protocol_and_says_so() {
+    let service = Service::start().await;
+    service.create().await;
+    let path = "/_lambfold/v1/functions/f/shell";
+    let upgrade = "connection: Upgrade\r\nupgrade: lambfold-shell/1\r\n";
+    let plain = service.call("POST", path, "", b"").await;
+    assert_eq!((plain.status, plain.error_type()), (400, "InvalidParameterValueException"));
+    assert!(plain.text().contains("Upgrade: lambfold-shell/1"), "{}", plain.text());
+    let other = "connection: Upgrade\r\nupgrade: websocket\r\n";
+    assert_eq!(service.call("POST", path, other, b"").await.status, 400);
+    assert_eq!(service.call("GET", path, upgrade, b"").await.status, 405);
+    let nobody = "/_lambfold/v1/functions/nobody/shell";
+    assert_eq!(service.call("POST", nobody, upgrade, b"").await.status, 404);
+    let odd = format!("{path}?rows=0&columns=80");
+    assert_eq!(service.call("POST", &odd, upgrade, b"").await.status, 400);
+    // A page of another origin gets as far as with anything else: nowhere.
+    let page = format!("{upgrade}origin: http://evil.example\r\n");
+    assert_eq!(service.call("POST", path, &page, b"").await.status, 403);
+    // Nobody starts shells here.
+    assert_eq!(service.call("POST", path, upgrade, b"").await.status, 501);
+}
