@@ -9,6 +9,7 @@ mod e2e {
     mod conform;
     mod crash;
     mod diagnosis;
+    mod events;
     mod extensions;
     mod faults;
     mod harness;

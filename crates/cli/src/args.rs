@@ -5,6 +5,9 @@ mod manual;
 
 pub(crate) use fault::{Fault, FaultCall, FaultKind};
 pub(crate) use manual::{Completions, Manual, Shell};
+mod events;
+
+pub(crate) use events::{Events, EventsGenerate, EventsList};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -57,6 +60,14 @@ pub(crate) enum Command {
       --alias-arn arn:aws:lambda:eu-central-1:873528684822:layer:php-84:21"
     )]
     Layer(Layer),
+    /// Sample events of AWS services
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  lambfold events list
+  lambfold events generate sqs --set 'Records[0].body=hello'"
+    )]
+    Events(Events),
     /// Put a runtime to the test: the whole contract of the Runtime API, and its traps
     ///
     /// Each case starts the bootstrap anew, in a sandbox, in front of a host of its own; no server

@@ -6,6 +6,7 @@ mod deploy;
 mod doctor;
 mod duration;
 mod env;
+mod events;
 mod fault;
 mod invoke;
 mod layer;
@@ -15,7 +16,7 @@ mod manual;
 mod package;
 mod shared;
 
-use crate::args::{Command, Layer};
+use crate::args::{Command, Events, Layer};
 use crate::failure::{Exit, Failure};
 
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
@@ -28,6 +29,8 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
         Command::Layer(Layer::Import(args)) => layer::import(&args),
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
+        Command::Events(Events::List(args)) => events::list(&args),
+        Command::Events(Events::Generate(args)) => events::generate(&args),
         Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Fault(args) => fault::run(&args),

@@ -15,6 +15,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // the guest side of the Runtime API: linked into runtimes, so with none of the host's crates
     ("runtime-client", &[]),
     ("http1", &[]),
+    // shapes of events: neither who sends them nor who answers
+    ("events", &[]),
     // parts
     ("api-model", &["types"]),
     ("store", &["types"]),
@@ -52,7 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // command
-    ("cli", &["types", "package", "sandbox", "conform", "server"]),
+    ("cli", &["types", "package", "sandbox", "events", "conform", "server"]),
     // never shipped
     ("testkit", &[]),
     ("xtask", &["types", "api-model", "package"]),
