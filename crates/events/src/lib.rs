@@ -5,6 +5,7 @@
 //! here: I/O, clocks, and everything of ours that knows functions or servers.
 
 mod change;
+pub mod http;
 mod sample;
 
 pub use change::{Change, ChangeError};
