@@ -10,4 +10,4 @@ mod pressure;
 mod run;
 
 pub use config::{Config, DataDir, Processors};
-pub use run::{Error, run};
+pub use run::{Error, Server, run};
