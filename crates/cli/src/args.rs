@@ -6,8 +6,10 @@ mod manual;
 pub(crate) use fault::{Fault, FaultCall, FaultKind};
 pub(crate) use manual::{Completions, Manual, Shell};
 mod events;
+mod init;
 
 pub(crate) use events::{Events, EventsGenerate, EventsList};
+pub(crate) use init::{Init, Starter};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -60,6 +62,10 @@ pub(crate) enum Command {
       --alias-arn arn:aws:lambda:eu-central-1:873528684822:layer:php-84:21"
     )]
     Layer(Layer),
+    /// Write a starter: a folder with a function that works as it is
+    ///
+    /// What to run next is printed, a command a line: to try it, to deploy it, to invoke it.
+    Init(Init),
     /// Sample events of AWS services
     #[command(
         subcommand,

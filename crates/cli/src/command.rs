@@ -8,6 +8,7 @@ mod duration;
 mod env;
 mod events;
 mod fault;
+mod init;
 mod invoke;
 mod layer;
 mod layer_build;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
         Command::Layer(Layer::Import(args)) => layer::import(&args),
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Events(Events::List(args)) => events::list(&args),
         Command::Events(Events::Generate(args)) => events::generate(&args),
         Command::Conform(args) => conform::run(&args),

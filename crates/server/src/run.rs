@@ -138,7 +138,9 @@ impl Server {
         let (stop, mut stopped) = tokio::sync::mpsc::channel::<()>(1);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let run = move || {
-            let ready = move |address| drop(ready.send(address));
+            let ready = move |address| {
+                let _ = ready.send(address);
+            };
             let Prepared { config, store, sandboxes, runtime } = prepared;
             // Whoever stops it waits for the end of the draining: there is no second signal.
             let mut first = true;

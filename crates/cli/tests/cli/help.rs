@@ -14,6 +14,7 @@ const COMMANDS: &[&[&str]] = &[
     &["layer", "build"],
     &["layer", "publish"],
     &["layer", "import"],
+    &["init"],
     &["events"],
     &["events", "list"],
     &["events", "generate"],
