@@ -8,6 +8,7 @@ mod e2e {
     mod concurrency;
     mod conform;
     mod crash;
+    mod dev;
     mod diagnosis;
     mod events;
     mod extensions;

@@ -3,6 +3,7 @@
 mod code;
 mod conform;
 mod deploy;
+mod dev;
 mod doctor;
 mod duration;
 mod env;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
         Command::Layer(Layer::Import(args)) => layer::import(&args),
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
+        Command::Dev(args) => dev::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Events(Events::List(args)) => events::list(&args),
         Command::Events(Events::Generate(args)) => events::generate(&args),

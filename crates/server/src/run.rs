@@ -100,6 +100,9 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// When it cannot start.
 pub fn run(config: Config) -> Result<(), Error> {
     let prepared = Prepared::new(config, tracing::Level::INFO)?;
+    for note in &prepared.sandboxes.capabilities().notes {
+        tracing::warn!("{note}");
+    }
     let serving = async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
@@ -122,6 +125,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    notes: Vec<String>,
     /// Dropped to stop it.
     stop: Option<tokio::sync::mpsc::Sender<()>>,
     thread: Option<std::thread::JoinHandle<Result<(), Error>>>,
@@ -135,6 +139,8 @@ impl Server {
     /// When it cannot start.
     pub fn start(config: Config) -> Result<Self, Error> {
         let prepared = Prepared::new(config, tracing::Level::WARN)?;
+        let notes =
+            prepared.sandboxes.capabilities().notes.iter().map(ToString::to_string).collect();
         let (stop, mut stopped) = tokio::sync::mpsc::channel::<()>(1);
         let (ready, is_ready) = std::sync::mpsc::channel();
         let run = move || {
@@ -155,13 +161,20 @@ impl Server {
         let thread = std::thread::Builder::new().name("server".into()).spawn(run);
         let thread = thread.map_err(Error::Runtime)?;
         match is_ready.recv() {
-            Ok(address) => Ok(Self { address, stop: Some(stop), thread: Some(thread) }),
+            Ok(address) => Ok(Self { address, notes, stop: Some(stop), thread: Some(thread) }),
             Err(_) => match thread.join() {
                 Ok(Err(error)) => Err(error),
                 Ok(Ok(())) => Err(Error::Runtime(io::Error::other("it ended at once"))),
                 Err(panic) => std::panic::resume_unwind(panic),
             },
         }
+    }
+
+    /// What a sandbox cannot have on this machine or for this user, a sentence each. Nobody has
+    /// been told yet.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Where the AWS API is served.
@@ -242,9 +255,6 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     sandbox.tmp_ready_bytes = vec![u64::from(limits::EPHEMERAL_STORAGE_DEFAULT_MIB) << 20];
     let sandboxes = Sandboxes::start(sandbox)?;
     let capabilities = sandboxes.capabilities();
-    for note in &capabilities.notes {
-        tracing::warn!("{note}");
-    }
     tracing::info!("{}", network_in_words(config.network, capabilities.network));
     if config.processors == Processors::Quota && !sandboxes.capabilities().cpu_quota {
         return Err(Error::CpuQuota);

@@ -14,6 +14,7 @@ const COMMANDS: &[&[&str]] = &[
     &["layer", "build"],
     &["layer", "publish"],
     &["layer", "import"],
+    &["dev"],
     &["init"],
     &["events"],
     &["events", "list"],
