@@ -8,7 +8,9 @@ mod e2e {
     mod concurrency;
     mod conform;
     mod crash;
+    mod dev;
     mod diagnosis;
+    mod events;
     mod extensions;
     mod faults;
     mod harness;

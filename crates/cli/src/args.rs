@@ -1,9 +1,15 @@
 //! The command line, as `--help` shows it. Every command's help ends with examples.
 
+mod dev;
+mod events;
 mod fault;
+mod init;
 mod manual;
 
+pub(crate) use dev::{Dev, HttpFormat};
+pub(crate) use events::{Events, EventsGenerate, EventsList};
 pub(crate) use fault::{Fault, FaultCall, FaultKind};
+pub(crate) use init::{Init, Starter};
 pub(crate) use manual::{Completions, Interpreter, Manual};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -57,6 +63,27 @@ pub(crate) enum Command {
       --alias-arn arn:aws:lambda:eu-central-1:873528684822:layer:php-84:21"
     )]
     Layer(Layer),
+    /// Run a folder as a function: its address in a browser, a reload at each change
+    ///
+    /// Requests to a local address become events, and answers pages. A change of the folder is
+    /// published in the background and initialised before it takes the requests: none waits, none
+    /// is lost, and the first that the new code gets is warm. Without a bootstrap in the folder,
+    /// function.sh and index.php run in the built-in runtimes. The server is the one of
+    /// --endpoint-url, else the one that answers at its default address, else one of this command's
+    /// own.
+    Dev(Box<Dev>),
+    /// Write a starter: a folder with a function that works as it is
+    ///
+    /// What to run next is printed, a command a line: to try it, to deploy it, to invoke it.
+    Init(Init),
+    /// Sample events of AWS services
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  lambfold events list
+  lambfold events generate sqs --set 'Records[0].body=hello'"
+    )]
+    Events(Events),
     /// Put a runtime to the test: the whole contract of the Runtime API, and its traps
     ///
     /// Each case starts the bootstrap anew, in a sandbox, in front of a host of its own; no server

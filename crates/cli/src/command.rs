@@ -3,10 +3,13 @@
 mod code;
 mod conform;
 mod deploy;
+mod dev;
 mod doctor;
 mod duration;
 mod env;
+mod events;
 mod fault;
+mod init;
 mod invoke;
 mod layer;
 mod layer_build;
@@ -18,7 +21,7 @@ mod shared;
 mod shell;
 mod trace;
 
-use crate::args::{Command, Layer};
+use crate::args::{Command, Events, Layer};
 use crate::failure::{Exit, Failure};
 
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
@@ -32,6 +35,10 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
         Command::Layer(Layer::Import(args)) => layer::import(&args),
         Command::Layer(Layer::Build(args)) => layer_build::run(&args),
+        Command::Dev(args) => dev::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Events(Events::List(args)) => events::list(&args),
+        Command::Events(Events::Generate(args)) => events::generate(&args),
         Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Fault(args) => fault::run(&args),

@@ -2,7 +2,8 @@
 //!
 //! In: arguments, environment variables, `lambfold.toml`, standard input. Out: data on standard
 //! output, talk on standard error, an exit code. Every command but `serve`, `doctor`, `package`,
-//! `conform` and `env` is a client of the AWS API; reaching into a server's data folder is forbidden here.
+//! `conform`, `init`, `events` and `env` is a client of the AWS API, `dev` too, which may bring the
+//! server along; reaching into a server's data folder is forbidden here.
 
 mod args;
 mod client;

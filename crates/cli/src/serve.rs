@@ -5,6 +5,7 @@ mod settings;
 
 use crate::args::Serve;
 use crate::failure::{Exit, Failure};
+use lambfold_server::{Config, Server};
 use settings::{Settings, Source};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,22 @@ use std::path::{Path, PathBuf};
 const DEFAULT_FILE: &str = "lambfold.toml";
 
 pub(crate) fn run(args: &Serve) -> Result<Exit, Failure> {
+    lambfold_server::run(config(args)?).map_err(|error| explain(&error))?;
+    Ok(Exit::Done)
+}
+
+/// Starts a server for a command that needs one of its own: on a free port of this machine and
+/// with nothing that it keeps, else with the settings that `serve` would have.
+pub(crate) fn own() -> Result<Server, Failure> {
+    let args = Serve {
+        listen: Some("127.0.0.1:0".to_owned()),
+        ephemeral: Some("true".to_owned()),
+        ..Serve::default()
+    };
+    Server::start(config(&args)?).map_err(|error| explain(&error))
+}
+
+fn config(args: &Serve) -> Result<Config, Failure> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let file = read_file(args, variable("LAMBFOLD_CONFIG").map(Into::into))?;
     let environment = Settings::from_environment(|name| {
@@ -23,9 +40,7 @@ pub(crate) fn run(args: &Serve) -> Result<Exit, Failure> {
         })
     })?;
     let settings = Settings::from_flags(args).or(environment)?.or(file)?;
-    let config = settings.resolve(&variable)?;
-    lambfold_server::run(config).map_err(|error| explain(&error))?;
-    Ok(Exit::Done)
+    settings.resolve(&variable)
 }
 
 fn explain(error: &lambfold_server::Error) -> Failure {

@@ -12,4 +12,4 @@ mod run;
 mod shell;
 
 pub use config::{Config, DataDir, Processors};
-pub use run::{Error, run};
+pub use run::{Error, Server, run};

@@ -102,37 +102,144 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// When it cannot start.
 pub fn run(config: Config) -> Result<(), Error> {
-    if !config.listen.ip().is_loopback() && !config.insecure {
-        return Err(Error::NotLoopback(config.listen));
+    let prepared = Prepared::new(config, tracing::Level::INFO)?;
+    for note in &prepared.sandboxes.capabilities().notes {
+        tracing::warn!("{note}");
     }
-    if config.network == Network::Host && !config.insecure {
-        return Err(Error::HostNetwork);
-    }
-    start_tracing();
-    let store = match &config.data {
-        DataDir::Persistent(path) => Store::open(path)?,
-        DataDir::Ephemeral => Store::ephemeral()?,
+    let serving = async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
+        let signalled = async || {
+            tokio::select! {
+                _ = interrupt.recv() => (),
+                _ = terminate.recv() => (),
+            }
+        };
+        let ready = |address| {
+            let _ = writeln!(io::stderr(), "lambfold is ready at http://{address}/");
+        };
+        serve(&prepared.config, prepared.store, prepared.sandboxes, ready, signalled).await
     };
-    // The spawner is started while this process is still small and has a single thread of note.
-    let sandboxes = start_sandboxes(&config, &store)?;
-    // Half of the processors: the guests need the rest, and every further thread adds a wake-up
-    // to the invocations that hop between threads. With one thread alone, invocations that come
-    // together wait for it while another processor idles.
-    let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((processors / 2).max(2).min(processors))
-        .enable_all()
-        .build()
-        .map_err(Error::Runtime)?;
-    runtime.block_on(serve(&config, store, sandboxes))
+    prepared.runtime.block_on(serving)
 }
 
-fn start_tracing() {
+/// A server inside a process that has other things to do, for as long as this value lives. It
+/// leaves signals to its owner. Dropping it drains it.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    notes: Vec<String>,
+    /// Dropped to stop it.
+    stop: Option<tokio::sync::mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<Result<(), Error>>>,
+}
+
+impl Server {
+    /// Starts a server and returns when it answers. Of its log only warnings are printed, unless
+    /// `LAMBFOLD_LOG` says otherwise.
+    ///
+    /// # Errors
+    /// When it cannot start.
+    pub fn start(config: Config) -> Result<Self, Error> {
+        let prepared = Prepared::new(config, tracing::Level::WARN)?;
+        let notes =
+            prepared.sandboxes.capabilities().notes.iter().map(ToString::to_string).collect();
+        let (stop, mut stopped) = tokio::sync::mpsc::channel::<()>(1);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let run = move || {
+            let ready = move |address| {
+                let _ = ready.send(address);
+            };
+            let Prepared { config, store, sandboxes, runtime } = prepared;
+            // Whoever stops it waits for the end of the draining: there is no second signal.
+            let mut first = true;
+            let stopped = async || {
+                if !std::mem::take(&mut first) {
+                    std::future::pending::<()>().await;
+                }
+                stopped.recv().await;
+            };
+            runtime.block_on(serve(&config, store, sandboxes, ready, stopped))
+        };
+        let thread = std::thread::Builder::new().name("server".into()).spawn(run);
+        let thread = thread.map_err(Error::Runtime)?;
+        match is_ready.recv() {
+            Ok(address) => Ok(Self { address, notes, stop: Some(stop), thread: Some(thread) }),
+            Err(_) => match thread.join() {
+                Ok(Err(error)) => Err(error),
+                Ok(Ok(())) => Err(Error::Runtime(io::Error::other("it ended at once"))),
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        }
+    }
+
+    /// What a sandbox cannot have on this machine or for this user, a sentence each. Nobody has
+    /// been told yet.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Where the AWS API is served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // What it would say has been logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What has to be there before the first task runs.
+struct Prepared {
+    config: Config,
+    store: Store,
+    sandboxes: Arc<Sandboxes>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Prepared {
+    fn new(config: Config, level: tracing::Level) -> Result<Self, Error> {
+        if !config.listen.ip().is_loopback() && !config.insecure {
+            return Err(Error::NotLoopback(config.listen));
+        }
+        if config.network == Network::Host && !config.insecure {
+            return Err(Error::HostNetwork);
+        }
+        start_tracing(level);
+        let store = match &config.data {
+            DataDir::Persistent(path) => Store::open(path)?,
+            DataDir::Ephemeral => Store::ephemeral()?,
+        };
+        // The spawner is started while this process is still small and has a single thread of
+        // note.
+        let sandboxes = start_sandboxes(&config, &store)?;
+        // Half of the processors: the guests need the rest, and every further thread adds a
+        // wake-up to the invocations that hop between threads. With one thread alone, invocations
+        // that come together wait for it while another processor idles.
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads((processors / 2).max(2).min(processors))
+            .enable_all()
+            .build()
+            .map_err(Error::Runtime)?;
+        Ok(Self { config, store, sandboxes, runtime })
+    }
+}
+
+fn start_tracing(default: tracing::Level) {
     let level = std::env::var("LAMBFOLD_LOG").ok().and_then(|level| level.parse().ok());
     // In a test the harness may have set one.
     let _ = tracing_subscriber::fmt()
         .with_writer(io::stderr)
-        .with_max_level(level.unwrap_or(tracing::Level::INFO))
+        .with_max_level(level.unwrap_or(default))
         .try_init();
 }
 
@@ -151,9 +258,6 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     sandbox.tmp_ready_bytes = vec![u64::from(limits::EPHEMERAL_STORAGE_DEFAULT_MIB) << 20];
     let sandboxes = Sandboxes::start(sandbox)?;
     let capabilities = sandboxes.capabilities();
-    for note in &capabilities.notes {
-        tracing::warn!("{note}");
-    }
     tracing::info!("{}", network_in_words(config.network, capabilities.network));
     if config.processors == Processors::Quota && !sandboxes.capabilities().cpu_quota {
         return Err(Error::CpuQuota);
@@ -176,7 +280,14 @@ fn network_in_words(asked: Network, is: Network) -> String {
     format!("network {what} ({why})")
 }
 
-async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Result<(), Error> {
+/// Serves until `signalled` ends for the first time; when it ends again, nothing is waited for.
+async fn serve(
+    config: &Config,
+    store: Store,
+    sandboxes: Arc<Sandboxes>,
+    ready: impl FnOnce(SocketAddr),
+    mut signalled: impl AsyncFnMut(),
+) -> Result<(), Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let durable = config.data != DataDir::Ephemeral;
     let options = lambfold_package::Options { durable, ..Default::default() };
@@ -258,20 +369,12 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         })
     }));
 
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(lambfold_gateway::serve(listener, gateway.clone(), async {
         let _ = stopped.await;
     }));
-    let _ = writeln!(io::stderr(), "lambfold is ready at http://{address}/");
+    ready(address);
 
-    let mut signalled = async || {
-        tokio::select! {
-            _ = interrupt.recv() => (),
-            _ = terminate.recv() => (),
-        }
-    };
     signalled().await;
     tracing::info!("draining: invocations in flight may finish; a second signal ends them");
     gateway.set_ready(false);

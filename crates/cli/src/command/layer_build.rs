@@ -6,6 +6,7 @@
 
 mod bash;
 mod bootstraps;
+mod cached;
 mod contents;
 mod elf;
 mod libraries;
@@ -16,11 +17,12 @@ mod root;
 use std::io;
 use std::path::Path;
 
-use lambfold_package::pack;
+use lambfold_package::{TreeInfo, pack};
 use lambfold_types::Architecture;
 use serde_json::json;
 
 use self::bootstraps::BootstrapError;
+pub(super) use self::cached::cached;
 use self::contents::{Contents, ContentsError, Listed};
 use self::elf::{Elf, Machine};
 use self::root::{Found, Root};
@@ -58,7 +60,14 @@ fn program(root: &Root, name: &str) -> Option<Found> {
     PROGRAM_FOLDERS.iter().find_map(|folder| root.file(&Path::new(folder).join(name)))
 }
 
-pub(crate) fn run(args: &LayerBuild) -> Result<Exit, Failure> {
+/// A layer that has been written.
+struct Made {
+    listed: Vec<Listed>,
+    info: TreeInfo,
+}
+
+/// Writes the layer to a file, and leaves one that is there alone if it cannot be made.
+fn make(args: &LayerBuild) -> Result<Made, Failure> {
     let root = Root::new(&args.from).map_err(|error| {
         Failure::failed(format!("could not open {}", args.from.display())).cause(&error)
     })?;
@@ -68,7 +77,6 @@ pub(crate) fn run(args: &LayerBuild) -> Result<Exit, Failure> {
     let staging = tempfile::tempdir().map_err(failed)?;
     let listed = build(args, &root, staging.path()).map_err(|error| explain(&error))?;
     let architecture = super::shared::architecture(None)?;
-    // A zip that cannot be made must not cost the one that is there.
     let parent = args.out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut zip = tempfile::Builder::new()
         .prefix(".lambfold-")
@@ -78,6 +86,11 @@ pub(crate) fn run(args: &LayerBuild) -> Result<Exit, Failure> {
     let info = pack(staging.path(), zip.as_file_mut(), architecture)
         .map_err(|error| code::not_packed(staging.path(), error))?;
     zip.persist(&args.out).map_err(|error| failed(error.error))?;
+    Ok(Made { listed, info })
+}
+
+pub(crate) fn run(args: &LayerBuild) -> Result<Exit, Failure> {
+    let Made { listed, info } = make(args)?;
     let path = args.out.display().to_string();
     match args.printing.format {
         Format::Text => {

@@ -97,7 +97,7 @@ fn log_group(client: &Client, reference: &str, name: &str) -> Result<String, Fai
     }
 }
 
-fn fetch(
+pub(super) fn fetch(
     client: &Client,
     group: &str,
     start_ms: i64,
@@ -120,19 +120,19 @@ fn fetch(
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+pub(super) struct Page {
     #[serde(default)]
-    events: Vec<Event>,
-    next_token: Option<String>,
+    pub(super) events: Vec<Event>,
+    pub(super) next_token: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+pub(super) struct Event {
     #[serde(default)]
-    log_stream_name: String,
-    timestamp: i64,
-    message: String,
+    pub(super) log_stream_name: String,
+    pub(super) timestamp: i64,
+    pub(super) message: String,
     event_id: String,
 }
 
@@ -154,29 +154,29 @@ impl Event {
 
 /// What has been printed. Looks overlap, and an event is known by its id; ids older than the
 /// overlap can no longer come back and are forgotten.
-struct Cursor {
+pub(super) struct Cursor {
     start_ms: i64,
     newest_ms: i64,
     seen: BTreeMap<i64, BTreeSet<String>>,
 }
 
 impl Cursor {
-    fn new(start_ms: i64) -> Self {
+    pub(super) fn new(start_ms: i64) -> Self {
         let start_ms = start_ms.max(0);
         Self { start_ms, newest_ms: start_ms, seen: BTreeMap::new() }
     }
 
     /// Fixes the start of the next look; pages of one look share it.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.start_ms = self.start_ms.max(self.newest_ms - OVERLAP_MS);
         self.seen = self.seen.split_off(&self.start_ms);
     }
 
-    fn start_ms(&self) -> i64 {
+    pub(super) fn start_ms(&self) -> i64 {
         self.start_ms
     }
 
-    fn is_new(&mut self, event: &Event) -> bool {
+    pub(super) fn is_new(&mut self, event: &Event) -> bool {
         self.newest_ms = self.newest_ms.max(event.timestamp);
         self.seen.entry(event.timestamp).or_default().insert(event.event_id.clone())
     }

@@ -1,6 +1,6 @@
 //! `completions` and `man`: both are written from the same table of arguments as `--help`.
 
-use crate::args::{Cli, Completions, Manual, Interpreter};
+use crate::args::{Cli, Completions, Interpreter, Manual};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use clap::{Command, CommandFactory};

@@ -28,10 +28,19 @@ pub(crate) fn server(connection: &Connection) -> Result<(Endpoint, Region), Fail
             _ => "for example --endpoint-url http://127.0.0.1:9000",
         })
     })?;
+    Ok((endpoint, region(connection)?))
+}
+
+/// The region alone, for who has a server of its own.
+pub(crate) fn region(connection: &Connection) -> Result<Region, Failure> {
     let region = first(connection.region.as_deref(), &["AWS_REGION", "AWS_DEFAULT_REGION"]);
     let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
-    let region = Region::parse(&region).map_err(Failure::usage)?;
-    Ok((endpoint, region))
+    Region::parse(&region).map_err(Failure::usage)
+}
+
+/// Whether somebody said which server it is.
+pub(crate) fn is_named(connection: &Connection) -> bool {
+    first(connection.endpoint_url.as_deref(), &["AWS_ENDPOINT_URL"]).is_some()
 }
 
 fn first(flag: Option<&str>, variables: &[&str]) -> Option<String> {

@@ -4,6 +4,7 @@
 mod code;
 mod deploy;
 mod help;
+mod init;
 mod invoke;
 mod logs;
 mod manual;
