@@ -101,15 +101,12 @@ fn a_person_plays_the_runtime_in_a_terminal() {
     terminal.line("stty size; echo \"as $(id -u) in $PWD\"");
     let screen = terminal.wait_for_text("as 993 in /var/task");
     assert!(screen.contains("30 100"), "{screen}");
+    terminal.line("until [ \"$(stty size)\" = \"40 120\" ]; do :; done; echo resi''zed");
     terminal.resize(120, 40);
-    wait_until("the new size", || {
-        terminal.line("stty size");
-        terminal.screen().contains("40 120")
-    });
-    terminal.keys(&["C-l"]);
-    terminal.line(
-        "api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime; curl -i $api/invocation/next",
-    );
+    terminal.wait_for_text("resized");
+    terminal.line("api=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime");
+    terminal.line("curl -v $api/invocation/next");
+    terminal.wait_for_text("> GET /2018-06-01/runtime/invocation/next");
     // Ctrl-C is for curl, not for the shell, and not for lambfold.
     terminal.keys(&["C-c"]);
     terminal.wait_for_text("^C");
@@ -124,7 +121,7 @@ fn a_person_plays_the_runtime_in_a_terminal() {
     terminal.keys(&["C-d"]);
     assert_eq!(terminal.ended(), 5);
     // The terminal is as it was: lines are edited and echoed again.
-    terminal.keys(&["C-l"]);
+    terminal.clear();
     assert_eq!(terminal.run("stty -a | grep -c ' icanon.*echo '"), 0);
     terminal.wait("an ordinary terminal", |screen| screen.contains("\n1\nended:0"));
 }

@@ -128,8 +128,14 @@ impl Terminal {
         self.wait(&format!("{text:?} on the screen"), |screen| screen.contains(text))
     }
 
+    /// Empties the screen, where the shell waits for a line.
+    pub(crate) fn clear(&self) {
+        self.keys(&["C-l"]);
+        self.wait("an empty screen", |screen| screen == "$");
+    }
+
     /// Runs a command line of the shell to its end and returns the status that it ended with.
-    /// Leaves the screen as it is afterwards.
+    /// Leaves the screen as it is afterwards; the end of an earlier one must not stand on it.
     pub(crate) fn run(&self, line: &str) -> i32 {
         self.line(&format!("{line}; echo \"ended:$?\""));
         self.ended()
@@ -178,8 +184,7 @@ fn a_command_is_typed_and_its_screen_is_read() {
     let screen = terminal.screen();
     assert!(screen.contains("Function not found: arn:aws:lambda:"), "{screen}");
     // Keys that are not text, and another size.
-    terminal.keys(&["C-l"]);
-    terminal.wait("an empty screen", |screen| screen == "$");
+    terminal.clear();
     terminal.resize(60, 12);
     terminal.line("stty size");
     terminal.wait_for_text("12 60");

@@ -253,7 +253,7 @@ fn a_trace_in_a_terminal_shows_calls_until_ctrl_c() {
     terminal.keys(&["C-c"]);
     assert_eq!(terminal.ended(), 0);
     terminal.wait_for_text("1 event recorded in calls.jsonl");
-    terminal.keys(&["C-l"]);
+    terminal.clear();
     assert_eq!(terminal.run("lambfold invoke f --replay calls.jsonl"), 0);
     let screen = terminal.screen();
     assert!(screen.contains("): same") && screen.contains("1 the same, 0 different"), "{screen}");
