@@ -20,8 +20,10 @@ mod e2e {
     mod parallel;
     mod php;
     mod results;
+    mod shell;
     mod streaming;
     mod terminal;
+    mod trace;
     mod tutorial;
     mod user;
 }

@@ -18,7 +18,7 @@ pub(crate) use steady::Steady;
 use crate::case::{Case, Place};
 
 /// In the order of reports; the first case is the start itself.
-pub(crate) const GROUPS: &[&[Case]] = &[
+pub(crate) const GROUPS: &[&[Case<'static>]] = &[
     next::CASES,
     wire::CASES,
     event::CASES,
@@ -50,7 +50,7 @@ mod book {
 }
 
 /// What a case has when nothing is unusual about it.
-const USUAL: Case = Case {
+const USUAL: Case<'static> = Case {
     id: "",
     title: "",
     why: "",
@@ -59,4 +59,5 @@ const USUAL: Case = Case {
     env: &[],
     place: Place::Usual,
     run: |_| Ok(()),
+    recorded: None,
 };

@@ -36,9 +36,9 @@ impl Verdict {
 
 /// A case and what came of it.
 #[derive(Debug, Clone)]
-pub struct CaseResult {
+pub struct CaseResult<'a> {
     /// The case.
-    pub case: &'static Case,
+    pub case: &'a Case<'a>,
     /// What came of it.
     pub verdict: Verdict,
     /// What was seen, or why it does not apply; empty for a pass.
@@ -49,9 +49,9 @@ pub struct CaseResult {
     pub took: Duration,
 }
 
-impl CaseResult {
+impl<'a> CaseResult<'a> {
     pub(crate) fn new(
-        case: &'static Case,
+        case: &'a Case<'a>,
         verdict: Verdict,
         detail: String,
         took: Duration,
@@ -77,18 +77,18 @@ impl CaseResult {
 
 /// What came of a run.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct Report<'a> {
     /// What was put to the test.
     pub subject: String,
     /// Whether it ran in a sandbox.
     pub isolated: bool,
     /// What is lesser than it could be, each a sentence.
     pub notes: Vec<String>,
-    /// In the order of [`Case::all`].
-    pub results: Vec<CaseResult>,
+    /// In the order of [`Case::all`], then those of a recording.
+    pub results: Vec<CaseResult<'a>>,
 }
 
-impl Report {
+impl Report<'_> {
     /// How many cases ended so.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {
@@ -272,7 +272,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
+    fn report() -> Report<'static> {
         let all = Case::all();
         let took = Duration::from_millis(1500);
         let result = |at: usize, verdict, detail: &str| {

@@ -251,10 +251,10 @@ impl Core {
     fn start_runtime(&mut self, ctx: &Context, fx: &mut Effects) {
         self.booted = true;
         let Some(cell) = &self.cell else { return };
-        match cell.spawn(ctx.command.clone(), None) {
+        match ctx.spawn_runtime(&**cell) {
             Ok(process) => self.process = Some(process),
             Err(error) => {
-                tracing::warn!(%error, function = %ctx.version.name, "cannot start the bootstrap");
+                tracing::warn!(%error, function = %ctx.version.name, "cannot start the runtime");
                 self.lose(ctx, fx);
             }
         }
@@ -334,7 +334,7 @@ impl Core {
         self.output.close_telemetry();
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Init(init) => {
-                self.rest(now.instant, fx);
+                self.rest(ctx, now.instant, fx);
                 self.init_us = Some(now.us().saturating_sub(init.since_us));
                 fx.ready = Some((init.ready, true));
             }
@@ -362,7 +362,7 @@ impl Core {
         }
         if let Phase::Invoke(mut invoke) = std::mem::replace(&mut self.phase, Phase::Idle) {
             let now = ctx.now();
-            self.rest(now.instant, fx);
+            self.rest(ctx, now.instant, fx);
             let tail = self.log_end(ctx, &invoke, now, None);
             if let (Some(answer), Some(withheld)) = (invoke.answer.take(), invoke.withheld.take()) {
                 fx.answer = Some((answer, withheld));

@@ -64,6 +64,8 @@ pub(crate) trait Cell: Send {
     fn try_event(&self) -> io::Result<Option<Event>>;
     /// `output`: where it writes, in place of the common pipe.
     fn spawn(&self, command: Command, output: Option<BorrowedFd<'_>>) -> io::Result<ProcessId>;
+    /// With these as stdin, stdout and stderr.
+    fn spawn_on(&self, command: Command, stdio: [BorrowedFd<'_>; 3]) -> io::Result<ProcessId>;
     fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()>;
     fn kill_guests(&self) -> io::Result<()>;
     fn freeze(&self) -> io::Result<()>;
@@ -106,6 +108,9 @@ impl Cell for Sandbox {
             Some(output) => self.spawn_to(command, output),
             None => Sandbox::spawn(self, command),
         }
+    }
+    fn spawn_on(&self, command: Command, stdio: [BorrowedFd<'_>; 3]) -> io::Result<ProcessId> {
+        Sandbox::spawn_on(self, command, stdio)
     }
     fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()> {
         Sandbox::signal_group(self, process, signal)

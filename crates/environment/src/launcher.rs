@@ -5,12 +5,14 @@ use crate::fault::BOOTSTRAPS;
 use crate::hint::MissingPrograms;
 use crate::isolation::{Isolation, Made, MakeError};
 use crate::output::{Output, Sink, Writer};
+use crate::shell::{FOREVER, Place};
 use crate::{keeper, variables};
 use lambfold_fault::Faults;
 use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{Finding, PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
 use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Sandboxes, Spec};
+use lambfold_trace::Hub;
 use lambfold_types::{
     Clock, Digest, FunctionVersion, InitializationType, ROOTFS_TAG, SystemClock, limits,
 };
@@ -50,6 +52,8 @@ pub struct LauncherConfig {
     pub processors: Processors,
     /// What goes wrong on purpose.
     pub faults: Arc<Faults>,
+    /// Where the calls of all environments are shown to whoever watches them.
+    pub traces: Arc<Hub>,
 }
 
 /// How processors are shared out, by MemorySize.
@@ -70,6 +74,7 @@ impl Default for LauncherConfig {
             more_roots: BTreeMap::new(),
             processors: Processors::default(),
             faults: Arc::default(),
+            traces: Hub::new(),
         }
     }
 }
@@ -131,6 +136,9 @@ pub(crate) struct Missing {
     pub(crate) default: Arc<MissingPrograms>,
     pub(crate) more: BTreeMap<String, Arc<MissingPrograms>>,
 }
+
+/// What runs in the bootstrap's place, and how its command differs from the bootstrap's.
+pub(crate) type InPlace = (Place, Box<dyn FnOnce(&mut Command) + Send>);
 
 type MakeSink = Box<dyn Fn(&FunctionVersion, &str) -> Box<dyn Sink> + Send + Sync>;
 
@@ -206,6 +214,23 @@ impl Launcher {
         initialization: InitializationType,
     ) -> Result<Arc<Environment>, LaunchError> {
         let function = || version.name.as_str().to_owned();
+        let environment = self.prepare(Arc::clone(&version), initialization, None).await?;
+        let (ready, over) = oneshot::channel();
+        environment.inner().with(|core, ctx, fx| core.init(ctx, ready, fx));
+        match over.await {
+            Ok(true) => Ok(environment),
+            Ok(false) | Err(_) => Err(LaunchError::Lost { function: function() }),
+        }
+    }
+
+    /// Makes an environment in which nothing runs yet.
+    pub(crate) async fn prepare(
+        self: &Arc<Self>,
+        version: Arc<FunctionVersion>,
+        initialization: InitializationType,
+        shell: Option<InPlace>,
+    ) -> Result<Arc<Environment>, LaunchError> {
+        let function = || version.name.as_str().to_owned();
         let rootfs = self.rootfs(&version)?.map(str::to_owned);
         let folders = self.folders(&version, rootfs.as_deref()).await?;
         let id = uuid::Uuid::new_v4();
@@ -233,17 +258,12 @@ impl Launcher {
             .map_err(|source| LaunchError::Descriptors { function: function(), source })?;
         let missing = rootfs.and_then(|name| self.missing.more.get(&name));
         let missing = Arc::clone(missing.unwrap_or(&self.missing.default));
-        let environment =
-            self.start(Arc::clone(&version), initialization, folders, id, taken, missing);
-        let (ready, over) = oneshot::channel();
-        environment.inner().with(|core, ctx, fx| core.init(ctx, ready, fx));
-        match over.await {
-            Ok(true) => Ok(environment),
-            Ok(false) | Err(_) => Err(LaunchError::Lost { function: function() }),
-        }
+        let version = Arc::clone(&version);
+        Ok(self.start(version, initialization, folders, id, taken, missing, shell))
     }
 
     /// Starts the tasks of an environment; its first process is not started.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one environment, each once")]
     fn start(
         &self,
         version: Arc<FunctionVersion>,
@@ -252,6 +272,7 @@ impl Launcher {
         id: uuid::Uuid,
         taken: Taken,
         missing: Arc<MissingPrograms>,
+        shell: Option<InPlace>,
     ) -> Arc<Environment> {
         let clock = Arc::clone(&self.config.clock);
         let log_stream = stream_name(clock.epoch_ms(), version.version, id.as_u128());
@@ -269,14 +290,22 @@ impl Launcher {
         let runtime_api = variables::runtime_api(&version, &opened);
         let extension_env =
             variables::extension_variables(&version, initialization, &log_stream, &runtime_api);
-        let command = Command {
+        let mut command = Command {
             programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
             args: Vec::new(),
             env: variables::variables(&version, initialization, &log_stream, &runtime_api),
             cwd: "/var/task".to_owned(),
         };
-        let init_limit = init_limit(&version, initialization);
+        let mut init_limit = init_limit(&version, initialization);
+        let shell = shell.map(|(place, change)| {
+            change(&mut command);
+            init_limit = FOREVER;
+            place
+        });
         let generation = AtomicU64::new(0);
+        let (scope, name) = (&version.scope, &version.name);
+        let traces = &self.config.traces;
+        let tap = traces.tap(scope, name, version.version, &log_stream, Arc::clone(&clock));
         let ctx = Context {
             extension_env,
             version,
@@ -289,6 +318,8 @@ impl Launcher {
             leaving: self.leaving.clone(),
             init_limit,
             generation,
+            tap,
+            shell,
         };
         let (extension_pipe, extension_output) = taken.extensions.unzip();
         let core = Core::new(taken.cell, output, extension_output);

@@ -10,4 +10,5 @@ mod init;
 mod invoke;
 mod on_purpose;
 mod random;
+mod shell;
 mod streaming;

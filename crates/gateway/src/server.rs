@@ -118,7 +118,8 @@ async fn serve_any(
         .header_read_timeout(gateway.config.limits.head_time)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,

@@ -5,6 +5,7 @@ mod body;
 mod disturb;
 mod extension;
 mod io;
+mod probe;
 mod route;
 mod shaping;
 mod short;

@@ -5,6 +5,7 @@ mod probe;
 mod sandbox;
 mod squeeze;
 pub(crate) mod sweep;
+mod terminal;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -22,6 +23,7 @@ pub use probe::probe;
 pub use sandbox::{Sandbox, SocketRequest};
 pub use squeeze::MemorySqueeze;
 pub use sweep::sweep;
+pub use terminal::{input_pipe, set_size, terminal};
 
 use crate::capabilities::Capabilities;
 use crate::spawner;

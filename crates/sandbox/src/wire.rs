@@ -64,7 +64,8 @@ pub(crate) struct StatFiles {
 /// Host to pid 1.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToInit {
-    /// Starts a program; a descriptor beside it takes its output in place of the common pipe.
+    /// Starts a program; one descriptor beside it takes its output in place of the common pipe,
+    /// three are its stdin, stdout and stderr.
     Spawn { process: ProcessId, command: Command },
     /// Signals one, or its process group.
     Signal { process: ProcessId, signal: i32, group: bool },

@@ -20,18 +20,22 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["types"]),
     ("package", &["types"]),
     ("fault", &["types"]),
-    ("runtime-api", &["types", "http1"]),
+    // a terminal over a connection, for both of its sides
+    ("terminal", &[]),
+    // calls as they are watched, and recordings of them
+    ("trace", &["types"]),
+    ("runtime-api", &["types", "http1", "trace"]),
     ("logs", &["types", "store"]),
     // machinery: pool and environment never know each other
     ("pool", &["types"]),
-    ("environment", &["types", "fault", "package", "sandbox", "runtime-api", "logs"]),
+    ("environment", &["types", "fault", "package", "sandbox", "runtime-api", "logs", "trace"]),
     // the host of a runtime under test: none of the server's
-    ("conform", &["types", "package", "sandbox"]),
+    ("conform", &["types", "package", "sandbox", "trace"]),
     // domain
     ("control", &["types", "store", "package", "logs"]),
     ("invoke", &["types", "fault", "store", "pool", "logs", "control"]),
     // surfaces
-    ("gateway", &["types", "fault", "http1", "api-model", "control", "invoke", "logs"]),
+    ("gateway", &["types", "fault", "http1", "api-model", "control", "invoke", "logs", "trace"]),
     // wiring
     (
         "server",
@@ -43,6 +47,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "fault",
             "package",
             "runtime-api",
+            "trace",
+            "terminal",
             "logs",
             "pool",
             "environment",
@@ -52,7 +58,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // command
-    ("cli", &["types", "package", "sandbox", "conform", "server"]),
+    ("cli", &["types", "package", "sandbox", "trace", "terminal", "conform", "server"]),
     // never shipped
     ("testkit", &[]),
     ("xtask", &["types", "api-model", "package"]),
@@ -80,6 +86,8 @@ const WITHOUT_TOKIO: &[&str] = &[
     "api-model",
     "package",
     "sandbox",
+    "trace",
+    "terminal",
     "conform",
     "runtime-client",
     "cli",

@@ -17,6 +17,8 @@ const COMMANDS: &[&[&str]] = &[
     &["conform"],
     &["logs"],
     &["fault"],
+    &["shell"],
+    &["trace"],
     &["doctor"],
     &["completions"],
     &["man"],

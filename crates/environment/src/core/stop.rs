@@ -10,6 +10,7 @@ use super::{Core, close};
 use crate::context::Context;
 use crate::fault::Fault;
 use crate::phase::{Effects, Invoke, Over, Phase, Stage, Stop, StopStep};
+use crate::shell::ShellEnd;
 use lambfold_runtime_api::{ExtensionEvent, ExtensionRefusal, ShutdownReason};
 use lambfold_types::Answer;
 use std::sync::Arc;
@@ -272,6 +273,7 @@ impl Core {
         if !matches!(self.phase, Phase::Reset(_)) {
             return;
         }
+        ctx.runtime_ended(ShellEnd::Reset);
         self.conclude(ctx);
         self.give_memory_back();
         // The last words of extensions.
@@ -326,6 +328,7 @@ impl Core {
         }
         self.output.drain(end.moment);
         self.output.end_telemetry();
+        ctx.runtime_ended(ShellEnd::Lost);
         fx.destroy = self.cell.take();
     }
 }

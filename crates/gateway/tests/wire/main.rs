@@ -13,3 +13,4 @@ mod logs;
 mod service;
 mod shapes;
 mod streaming;
+mod trace;

@@ -2,6 +2,7 @@
 
 use super::answer::{Reply, accepted, json};
 use super::body;
+use super::probe::Probe;
 use crate::extension::{
     ExtensionDelivery, ExtensionError, ExtensionEvent, ExtensionRefusal, Registration,
 };
@@ -74,7 +75,11 @@ where
     reply
 }
 
-pub(super) async fn next<H: Host>(host: &H, id: Result<Uuid, ExtensionRefusal>) -> Reply {
+pub(super) async fn next<H: Host>(
+    host: &H,
+    id: Result<Uuid, ExtensionRefusal>,
+    probe: &Probe<'_>,
+) -> Reply {
     let id = match id {
         Ok(id) => id,
         Err(refusal) => return refuse(&refusal),
@@ -82,6 +87,7 @@ pub(super) async fn next<H: Host>(host: &H, id: Result<Uuid, ExtensionRefusal>) 
     let delivery = match host.extension_next(id) {
         ExtensionReply::Now(delivery) => delivery,
         ExtensionReply::Wait(ticket, waiting) => {
+            probe.waits();
             let mut guard = Waiting { host, id, ticket: Some(ticket) };
             let delivery = waiting.await.unwrap_or(Err(ExtensionRefusal::Reset));
             guard.ticket = None;

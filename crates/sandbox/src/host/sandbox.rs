@@ -112,10 +112,16 @@ impl Sandbox {
         self.spawn_with(command, &[output])
     }
 
-    fn spawn_with(&self, command: Command, output: &[BorrowedFd<'_>]) -> io::Result<ProcessId> {
+    /// [`Sandbox::spawn`] with stdin, stdout and stderr of the caller's. Where stdin is a terminal,
+    /// such as [`terminal`](crate::terminal) makes, it is the process's controlling one.
+    pub fn spawn_on(&self, command: Command, stdio: [BorrowedFd<'_>; 3]) -> io::Result<ProcessId> {
+        self.spawn_with(command, &stdio)
+    }
+
+    fn spawn_with(&self, command: Command, fds: &[BorrowedFd<'_>]) -> io::Result<ProcessId> {
         let process = ProcessId(self.next_process.fetch_add(1, Ordering::Relaxed));
         let message = ToInit::Spawn { process, command };
-        wire::send(self.control.as_fd(), &message, output, false)?;
+        wire::send(self.control.as_fd(), &message, fds, false)?;
         Ok(process)
     }
 

@@ -31,7 +31,7 @@ pub(super) fn start(
     inside: &Inside,
     process: ProcessId,
     command: &Command,
-    output: &OwnedFd,
+    stdio: [&OwnedFd; 3],
 ) -> Result<Pid, Event> {
     let failed = |program: Option<&String>, step, errno| Event::SpawnFailed {
         process,
@@ -52,7 +52,7 @@ pub(super) fn start(
     match sys::clone_process(0, into) {
         Ok(Cloned::Child) => {
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_guest(kit, inside, &image, cwd, output, &write)
+                become_guest(kit, inside, &image, cwd, stdio, &write)
             }));
             let (step, error) = match outcome {
                 Ok(Err(failed)) => failed,
@@ -122,7 +122,7 @@ fn become_guest(
     inside: &Inside,
     image: &Image,
     cwd: &str,
-    output: &OwnedFd,
+    stdio: [&OwnedFd; 3],
     report_to: &OwnedFd,
 ) -> Result<Never, Failed> {
     let step = |step: Step, action: &dyn Fn() -> io::Result<()>| {
@@ -154,9 +154,13 @@ fn become_guest(
         }
     })?;
     step(Step::GuestSeccomp, &|| {
-        sys::duplicate_to(kit.null.as_fd(), 0)?;
-        sys::duplicate_to(output.as_fd(), 1)?;
-        sys::duplicate_to(output.as_fd(), 2)?;
+        for (number, fd) in (0..).zip(stdio) {
+            sys::duplicate_to(fd.as_fd(), number)?;
+        }
+        if rustix::termios::isatty(stdio[0]) {
+            // This process leads a session without a terminal, and the terminal has none.
+            rustix::process::ioctl_tiocsctty(stdio[0])?;
+        }
         sys::close_all_but(&[0, 1, 2, report_to.as_raw_fd()])?;
         sys::unblock_signals();
         kit.filter.load()

@@ -86,8 +86,12 @@ impl Watch<'_> {
     fn handle(&mut self, message: ToInit, fds: &[OwnedFd]) -> io::Result<()> {
         match message {
             ToInit::Spawn { process, command } => {
-                let output = fds.first().unwrap_or(self.kit.output);
-                match guest::start(self.kit, self.inside, process, &command, output) {
+                let stdio = match fds {
+                    [input, output, errors] => [input, output, errors],
+                    [output] => [self.kit.null, output, output],
+                    _ => [self.kit.null, self.kit.output, self.kit.output],
+                };
+                match guest::start(self.kit, self.inside, process, &command, stdio) {
                     Ok(pid) => {
                         self.running.insert(pid, process);
                         self.say(&Event::Started(process))
