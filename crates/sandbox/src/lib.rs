@@ -34,12 +34,11 @@ mod wire;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
 pub use host::{
-    MemorySqueeze, Sandbox, Sandboxes, SocketRequest, dispatch, input_pipe, is_root, output_pipe,
-    probe, set_size, sweep, terminal,
+    MemorySqueeze, Sandbox, Sandboxes, SocketRequest, dispatch, is_root, output_pipe, probe, sweep,
 };
 pub use spec::{
     Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Network,
-    ProcessId, Rootfs, Spec, StartError, User, Victim,
+    ProcessId, Rootfs, Spec, StartError, Stock, User, Victim,
 };
 pub use step::{Step, StepError, StepOutcome, StepReport, StepTiming};
 pub use unconfined::Unconfined;

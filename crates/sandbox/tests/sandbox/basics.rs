@@ -2,12 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use lambfold_sandbox::{Command, CreateError, Event, ExitStatus, Spec, Step};
 
 use crate::Test;
-use crate::world::{Inside, World, bash, bind, spec, wait_for};
+use crate::world::{Inside, World, bash, bind, spec};
 
 pub const TESTS: &[Test] = &[
     ("basics::output_of_both_kinds_keeps_its_order", output_of_both_kinds_keeps_its_order),
@@ -24,8 +24,6 @@ pub const TESTS: &[Test] = &[
     ("basics::a_sandbox_has_its_own_addresses_only", a_sandbox_has_its_own_addresses_only),
     ("basics::a_signal_reaches_a_whole_group", a_signal_reaches_a_whole_group),
     ("basics::output_may_go_elsewhere", output_may_go_elsewhere),
-    ("basics::a_terminal_is_the_guests_own", a_terminal_is_the_guests_own),
-    ("basics::pipes_may_stand_for_all_three", pipes_may_stand_for_all_three),
     ("basics::sockets_of_the_inside_reach_the_inside", sockets_of_the_inside_reach_the_inside),
     ("basics::output_can_be_opened_by_its_name", output_can_be_opened_by_its_name),
     ("basics::threads_and_interpreters_run", threads_and_interpreters_run),
@@ -39,65 +37,6 @@ fn output_of_both_kinds_keeps_its_order() {
     let world = World::new();
     let script = "for i in 1 2 3; do echo out$i; echo err$i >&2; done";
     assert_eq!(world.sandbox().bash(script).ok(), "out1\nerr1\nout2\nerr2\nout3\nerr3\n");
-}
-
-/// Reads until `text` is there, or the other end is closed.
-fn read_until(fd: &OwnedFd, text: &str) -> String {
-    let mut all = Vec::new();
-    wait_for(text, || {
-        let mut bytes = [0; 1024];
-        match rustix::io::read(fd, &mut bytes) {
-            Ok(0) | Err(rustix::io::Errno::IO) => return true,
-            Ok(count) => all.extend_from_slice(&bytes[..count]),
-            Err(_) => {}
-        }
-        String::from_utf8_lossy(&all).contains(text)
-    });
-    String::from_utf8_lossy(&all).into_owned()
-}
-
-fn a_terminal_is_the_guests_own() {
-    let world = World::new();
-    let inside = world.sandbox();
-    let (ours, theirs) = lambfold_sandbox::terminal(24, 80).unwrap();
-    let script = "trap 'echo interrupted; exit 9' INT; trap 'stty size' WINCH
-        test -t 0 && test -t 1 && test -t 2 && stty size && ls -A /proc/self/fd | wc -l
-        while :; do sleep 0.01; done";
-    let stdio = [theirs.as_fd(), theirs.as_fd(), theirs.as_fd()];
-    let process = inside.sandbox.spawn_on(bash(script), stdio).unwrap();
-    assert_eq!(inside.event(), Event::Started(process));
-    drop(theirs);
-    // The fourth descriptor is that of ls itself.
-    assert_eq!(read_until(&ours, "4\r\n"), "24 80\r\n4\r\n");
-    // Signals of the terminal arrive, since it is the controlling one.
-    lambfold_sandbox::set_size(&ours, 30, 100).unwrap();
-    assert_eq!(read_until(&ours, "100\r\n"), "30 100\r\n");
-    rustix::io::write(&ours, b"\x03").unwrap();
-    assert_eq!(read_until(&ours, "interrupted\r\n"), "^Cinterrupted\r\n");
-    assert_eq!(inside.event(), Event::Exited { process, status: ExitStatus::Code(9) });
-    // Nobody holds the other end: neither pid 1 nor the spawner.
-    assert_eq!(read_until(&ours, "nothing"), "");
-    // It is gone with its process: the next one has the usual output again.
-    assert_eq!(inside.bash("test -t 0 || echo plain").ok(), "plain\n");
-}
-
-fn pipes_may_stand_for_all_three() {
-    let world = World::new();
-    let inside = world.sandbox();
-    let (input, ours) = lambfold_sandbox::input_pipe().unwrap();
-    let (output, stdout) = lambfold_sandbox::output_pipe().unwrap();
-    let (errors, stderr) = lambfold_sandbox::output_pipe().unwrap();
-    let script = "cat; cat /dev/stdin; echo named > /dev/stderr";
-    let stdio = [input.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let process = inside.sandbox.spawn_on(bash(script), stdio).unwrap();
-    assert_eq!(inside.event(), Event::Started(process));
-    drop((input, stdout, stderr));
-    rustix::io::write(&ours, b"typed").unwrap();
-    drop(ours);
-    assert_eq!(inside.event(), Event::Exited { process, status: ExitStatus::Code(0) });
-    assert_eq!(read_until(&output, "nothing"), "typed");
-    assert_eq!(read_until(&errors, "nothing"), "named\n");
-    assert_eq!(inside.output(), "");
 }
 
 fn an_exit_comes_after_its_output() {
