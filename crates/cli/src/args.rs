@@ -4,7 +4,7 @@ mod fault;
 mod manual;
 
 pub(crate) use fault::{Fault, FaultCall, FaultKind};
-pub(crate) use manual::{Completions, Interpreter, Manual};
+pub(crate) use manual::{Completions, Manual, Shell};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -71,20 +71,6 @@ pub(crate) enum Command {
     /// It ends by itself after --for, and with a restart of the server. While it is on, `lambfold
     /// doctor`, /metrics and the function's log say so; the log at each effect, too.
     Fault(Fault),
-    /// Open a shell in an execution environment, in place of the bootstrap
-    ///
-    /// You are the runtime: ask for events and answer them with curl, while the function is invoked
-    /// from another terminal. The environment is that of the function, walls included. Without a
-    /// terminal the shell reads its commands from standard input. The exit code is the shell's;
-    /// docs/shell.md has more.
-    Shell(Shell),
-    /// Show every call of a function's Runtime API as it happens
-    ///
-    /// Request and answer of what runtimes and extensions ask in all environments of the function,
-    /// those that start later included, until Ctrl-C. Whoever reads too slowly misses calls and is
-    /// told how many; a runtime never waits for it. docs/trace.md has the fields and the format of
-    /// recordings.
-    Trace(Trace),
     /// Do each step of a sandbox on this machine and say what holds, what not, and why
     Doctor(Doctor),
     /// Print a script that completes commands and options in bash, zsh or fish
@@ -183,6 +169,10 @@ pub(crate) struct Serve {
     /// [env: LAMBFOLD_MAX_MEMORY] [default: no limit]
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_memory: Option<String>,
+    /// Sandboxes that are made ahead of cold starts, 0 to 64; each takes about 0.7 MiB, and
+    /// 0 makes none [env: LAMBFOLD_SANDBOX_STOCK] [default: 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) sandbox_stock: Option<String>,
     /// How processors are shared out, by MemorySize: weight, where they are short; aws, one for
     /// each 1,769 MB and never more [env: LAMBFOLD_CPU] [default: weight]
     #[arg(long, value_name = "weight|aws")]
@@ -256,10 +246,7 @@ pub(crate) struct Deploy {
   lambfold invoke echo --payload '{\"hello\":\"world\"}' --tail
   lambfold invoke echo --payload @event.json --qualifier 1
   jq -n '{n: 1}' | lambfold invoke echo --payload -
-  lambfold invoke echo --async
-  lambfold invoke echo --replay echo.jsonl --qualifier 2 --ignore /time
-
-With --replay the exit code is 1 when an answer differs from the recorded one.")]
+  lambfold invoke echo --async")]
 pub(crate) struct Invoke {
     /// Name or ARN of the function
     pub(crate) function: String,
@@ -275,13 +262,6 @@ pub(crate) struct Invoke {
     /// Print the end of the invocation's log on standard error
     #[arg(long)]
     pub(crate) tail: bool,
-    /// Send the events of a recording again, and show how the answers differ from the recorded
-    /// ones; see lambfold trace --record
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "queued", "tail"])]
-    pub(crate) replay: Option<PathBuf>,
-    /// A part of the answers that may differ, as a JSON pointer; may be given often
-    #[arg(long = "ignore", value_name = "POINTER", requires = "replay")]
-    pub(crate) ignored: Vec<String>,
     #[command(flatten)]
     pub(crate) connection: Connection,
     #[command(flatten)]
@@ -393,7 +373,6 @@ pub(crate) struct LayerImport {
   lambfold conform examples/conform/bash --layer bash.zip --handler function.handler
   lambfold conform target/release/bootstrap --case 'init-*' --case error-shape
   lambfold conform . --except 'response-500=ends with the next event' --junit conform.xml
-  lambfold conform . --recording calls.jsonl --ignore /time --case 'recorded-*'
   lambfold conform --list
 
 Exit code 1 when a case fails, 2 for wrong usage.")]
@@ -416,13 +395,6 @@ pub(crate) struct Conform {
     /// A case that is known to fail, and why: it does not count; may be given often
     #[arg(long = "except", value_name = "CASE=REASON")]
     pub(crate) exceptions: Vec<String>,
-    /// Take each event of this recording as a further case, recorded-1 and so on: it has to be
-    /// answered as it was; see lambfold trace --record
-    #[arg(long, value_name = "FILE")]
-    pub(crate) recording: Option<PathBuf>,
-    /// A part of the recorded answers that may differ, as a JSON pointer; may be given often
-    #[arg(long = "ignore", value_name = "POINTER", requires = "recording")]
-    pub(crate) ignored: Vec<String>,
     /// Print the cases, run none
     #[arg(long)]
     pub(crate) list: bool,
@@ -482,54 +454,6 @@ pub(crate) struct Logs {
     /// How far back to begin: a number with s, m, h or d [default: 10m]
     #[arg(long, value_name = "DURATION", default_value = "10m", hide_default_value = true)]
     pub(crate) since: String,
-    #[command(flatten)]
-    pub(crate) connection: Connection,
-    #[command(flatten)]
-    pub(crate) printing: Printing,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  lambfold shell echo
-  lambfold shell echo --qualifier 3
-  lambfold shell echo < play-runtime.sh
-  echo 'env | sort; ls -l /var/task /opt' | lambfold shell echo")]
-pub(crate) struct Shell {
-    /// Name or ARN of the function
-    pub(crate) function: String,
-    /// Version or alias
-    #[arg(long, value_name = "QUALIFIER")]
-    pub(crate) qualifier: Option<String>,
-    #[command(flatten)]
-    pub(crate) connection: Connection,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  lambfold trace echo
-  lambfold trace echo --for 1m --output json
-  lambfold trace echo --qualifier 3 --body 65536
-  lambfold trace echo --record echo.jsonl --count 10")]
-pub(crate) struct Trace {
-    /// Name or ARN of the function
-    pub(crate) function: String,
-    /// Only this version, or the one of this alias [default: all versions]
-    #[arg(long, value_name = "QUALIFIER")]
-    pub(crate) qualifier: Option<String>,
-    /// End after this time: a number with s, m, h or d, a day at most
-    #[arg(long = "for", value_name = "DURATION")]
-    pub(crate) time: Option<String>,
-    /// End after so many calls; with --record after so many events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) count: Option<u64>,
-    /// Bytes to show of each body
-    #[arg(long, value_name = "BYTES", default_value = "1024")]
-    #[arg(value_parser = clap::value_parser!(u32).range(0..=6_291_556))]
-    pub(crate) body: u32,
-    /// Write whole events and their answers to this file, for invoke --replay and conform
-    /// --recording; at most 10,000 events and 1 GiB
-    #[arg(long, value_name = "FILE")]
-    pub(crate) record: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) connection: Connection,
     #[command(flatten)]

@@ -3,11 +3,9 @@
 
 mod endpoint;
 mod sigv4;
-mod upgrade;
 
 pub(crate) use endpoint::Endpoint;
 pub(crate) use sigv4::encode;
-pub(crate) use upgrade::Connected;
 
 use crate::output::Progress;
 use sigv4::{Credentials, Signable};
@@ -179,50 +177,7 @@ impl Client {
     }
 
     pub(crate) fn send(&self, request: Request) -> Result<Answer, ClientError> {
-        self.exchange(request).and_then(|answer| self.read(answer))
-    }
-
-    /// Sends, and gives the body of a good answer as it comes, for as long as it comes.
-    pub(crate) fn stream(
-        &self,
-        request: Request,
-    ) -> Result<impl Read + Send + 'static, ClientError> {
-        let answer = self.exchange(request)?;
-        if answer.status().is_success() {
-            return Ok(answer.into_body().into_with_config().limit(u64::MAX).reader());
-        }
-        Err(match self.read(answer) {
-            Err(error) => error,
-            // It was no good one.
-            Ok(answer) => self.odd(answer.status),
-        })
-    }
-
-    fn exchange(&self, request: Request) -> Result<http::Response<ureq::Body>, ClientError> {
-        let patient = request.patient;
-        let mut request = request;
-        let body = std::mem::replace(&mut request.body, Body::Empty);
-        let (reader, length, payload_sha256) = open_body(body)?;
-        let signed = self.sign(request, &payload_sha256);
-        let mut builder = http::Request::builder()
-            .method(signed.method)
-            .uri(self.endpoint.address(&signed.target));
-        for (name, value) in &signed.headers {
-            builder = builder.header(name, value);
-        }
-        builder = builder.header("content-length", length);
-        let mut body = Progress::new(reader, length);
-        let http_request = builder
-            .body(ureq::SendBody::from_reader(&mut body))
-            .map_err(|error| self.lost(ureq::Error::Http(error)))?;
-        let patience = (!patient).then(|| Duration::from_secs(ANSWER_S));
-        let http_request =
-            self.agent.configure_request(http_request).timeout_recv_response(patience).build();
-        self.agent.run(http_request).map_err(|error| self.lost(error))
-    }
-
-    /// Path with query, and all headers, the signature included, but for those of a body.
-    fn sign(&self, request: Request, payload_sha256: &str) -> Signed {
+        let (reader, length, payload_sha256) = open_body(request.body)?;
         let date = now();
         let mut headers = request.headers;
         headers.push(("host".into(), self.endpoint.authority().into()));
@@ -240,15 +195,28 @@ impl Client {
                 path: &request.path,
                 query: &request.query,
                 headers: &headers,
-                payload_sha256,
+                payload_sha256: &payload_sha256,
             },
         );
-        headers.push(("authorization".into(), authorization));
         let mut target = request.path;
         if !request.query.is_empty() {
             target = format!("{target}?{}", sigv4::canonical_query(&request.query));
         }
-        Signed { method: request.method, target, headers }
+        let mut builder =
+            http::Request::builder().method(request.method).uri(self.endpoint.address(&target));
+        for (name, value) in &headers {
+            builder = builder.header(name, value);
+        }
+        builder = builder.header("authorization", authorization).header("content-length", length);
+        let mut body = Progress::new(reader, length);
+        let http_request = builder
+            .body(ureq::SendBody::from_reader(&mut body))
+            .map_err(|error| self.lost(ureq::Error::Http(error)))?;
+        let patience = (!request.patient).then(|| Duration::from_secs(ANSWER_S));
+        let http_request =
+            self.agent.configure_request(http_request).timeout_recv_response(patience).build();
+        let answer = self.agent.run(http_request).map_err(|error| self.lost(error))?;
+        self.read(answer)
     }
 
     fn read(&self, answer: http::Response<ureq::Body>) -> Result<Answer, ClientError> {
@@ -265,14 +233,10 @@ impl Client {
         let named = head.headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
         match service_error(status, named, &body) {
             Some(error) => Err(error),
-            None => Err(self.odd(status)),
-        }
-    }
-
-    fn odd(&self, status: u16) -> ClientError {
-        ClientError::NotTheApi {
-            endpoint: self.endpoint.clone(),
-            what: format!("HTTP status {status} without an error type"),
+            None => Err(ClientError::NotTheApi {
+                endpoint: self.endpoint.clone(),
+                what: format!("HTTP status {status} without an error type"),
+            }),
         }
     }
 
@@ -291,13 +255,6 @@ impl Client {
             ClientError::Broken { endpoint, source }
         }
     }
-}
-
-/// A request as it goes out, without its body.
-struct Signed {
-    method: &'static str,
-    target: String,
-    headers: Vec<(String, String)>,
 }
 
 type Opened = (Box<dyn Read>, u64, String);

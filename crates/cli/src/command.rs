@@ -13,10 +13,7 @@ mod layer_build;
 mod logs;
 mod manual;
 mod package;
-mod replay;
 mod shared;
-mod shell;
-mod trace;
 
 use crate::args::{Command, Layer};
 use crate::failure::{Exit, Failure};
@@ -26,7 +23,6 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Serve(args) => crate::serve::run(&args),
         Command::Env(args) => env::run(&args),
         Command::Deploy(args) => deploy::run(&args),
-        Command::Invoke(args) if args.replay.is_some() => replay::run(&args),
         Command::Invoke(args) => invoke::run(&args),
         Command::Package(args) => package::run(&args),
         Command::Layer(Layer::Publish(args)) => layer::publish(&args),
@@ -35,8 +31,6 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Conform(args) => conform::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Fault(args) => fault::run(&args),
-        Command::Shell(args) => shell::run(&args),
-        Command::Trace(args) => trace::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Manual(args) => manual::manual(&args),

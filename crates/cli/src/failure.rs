@@ -11,8 +11,6 @@ pub(crate) enum Exit {
     Usage,
     /// 3: the function was run and returned an error.
     FunctionError,
-    /// What a program that ran for this command ended with.
-    Handed(u8),
     /// 255: a bug in Lambfold.
     Bug,
 }
@@ -24,7 +22,6 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::FunctionError => 3,
-            Self::Handed(status) => status,
             Self::Bug => 255,
         }
     }

@@ -8,9 +8,7 @@ mod args;
 mod client;
 mod command;
 mod failure;
-mod interrupt;
 mod output;
-mod screen;
 mod serve;
 
 use clap::{CommandFactory, FromArgMatches};

@@ -1,9 +1,7 @@
 use crate::output::Moment;
-use crate::shell::{FOREVER, Place};
 use lambfold_fault::Faults;
 use lambfold_runtime_api::Event;
 use lambfold_sandbox::Command;
-use lambfold_trace::Tap;
 use lambfold_types::{Clock, FunctionVersion, InitializationType, Invocation};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -36,10 +34,6 @@ pub(crate) struct Context {
     pub(crate) init_limit: Duration,
     /// How many runtime processes were given up: connections of earlier ones are closed.
     pub(crate) generation: AtomicU64,
-    /// Shows its calls to whoever watches the function.
-    pub(crate) tap: Tap,
-    /// A shell runs in the bootstrap's place.
-    pub(crate) shell: Option<Place>,
 }
 
 /// One moment, by each of the clocks.
@@ -78,14 +72,11 @@ impl Context {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        match self.shell {
-            Some(_) => FOREVER,
-            None => Duration::from_secs(self.version.timeout_s.into()),
-        }
+        Duration::from_secs(self.version.timeout_s.into())
     }
 
     pub(crate) fn timeout_us(&self) -> u64 {
-        u64::try_from(self.timeout().as_micros()).unwrap_or(u64::MAX)
+        u64::from(self.version.timeout_s) * 1_000_000
     }
 
     /// The event that the runtime gets for an invocation that is received now, when so much of the

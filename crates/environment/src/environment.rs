@@ -8,7 +8,6 @@ use lambfold_runtime_api::{
     NextReply, Post, Posted, Posting, Refusal, Registered, Registration, SubscribeError,
     Subscription, SubscriptionRefusal, Ticket, deliver,
 };
-use lambfold_trace::Tap;
 use lambfold_types::{Answer, Architecture, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;
 use std::path::PathBuf;
@@ -33,6 +32,7 @@ impl Environment {
         Self { inner }
     }
 
+    #[cfg(test)]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
@@ -250,10 +250,6 @@ impl Host for Inner {
             return None;
         }
         self.with(|core, ctx, _| core.disturbance(ctx, call))
-    }
-
-    fn tap(&self) -> Option<&Tap> {
-        Some(&self.ctx.tap)
     }
 
     fn next(&self, caller: Caller<'_>) -> NextReply {

@@ -62,10 +62,10 @@ impl Squeeze for MemorySqueeze {
 /// A living sandbox. Nothing here blocks.
 pub(crate) trait Cell: Send {
     fn try_event(&self) -> io::Result<Option<Event>>;
+    /// The program that was started with the sandbox, told once.
+    fn first(&mut self) -> Option<ProcessId>;
     /// `output`: where it writes, in place of the common pipe.
     fn spawn(&self, command: Command, output: Option<BorrowedFd<'_>>) -> io::Result<ProcessId>;
-    /// With these as stdin, stdout and stderr.
-    fn spawn_on(&self, command: Command, stdio: [BorrowedFd<'_>; 3]) -> io::Result<ProcessId>;
     fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()>;
     fn kill_guests(&self) -> io::Result<()>;
     fn freeze(&self) -> io::Result<()>;
@@ -100,6 +100,9 @@ fn take_apart(mut sandbox: Sandbox) -> io::Result<Made> {
 }
 
 impl Cell for Sandbox {
+    fn first(&mut self) -> Option<ProcessId> {
+        self.take_first()
+    }
     fn try_event(&self) -> io::Result<Option<Event>> {
         Sandbox::try_event(self)
     }
@@ -108,9 +111,6 @@ impl Cell for Sandbox {
             Some(output) => self.spawn_to(command, output),
             None => Sandbox::spawn(self, command),
         }
-    }
-    fn spawn_on(&self, command: Command, stdio: [BorrowedFd<'_>; 3]) -> io::Result<ProcessId> {
-        Sandbox::spawn_on(self, command, stdio)
     }
     fn signal_group(&self, process: ProcessId, signal: i32) -> io::Result<()> {
         Sandbox::signal_group(self, process, signal)

@@ -41,13 +41,11 @@ mod keeper;
 mod launcher;
 mod output;
 mod phase;
-mod shell;
 mod variables;
 
 pub use environment::{Environment, OnAnswer, OnEnd};
 pub use launcher::{LaunchError, Launcher, LauncherConfig, Processors};
 pub use output::{LOG_BURST_BYTES, LOG_RATE_BYTES_PER_S};
-pub use shell::{Shell, ShellEnd, ShellKind, ShellStreams};
 
 #[cfg(test)]
 mod tests;

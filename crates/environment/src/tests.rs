@@ -10,5 +10,4 @@ mod init;
 mod invoke;
 mod on_purpose;
 mod random;
-mod shell;
 mod streaming;

@@ -6,10 +6,8 @@
 mod config;
 mod factory;
 mod faults;
-mod line;
 mod pressure;
 mod run;
-mod shell;
 
 pub use config::{Config, DataDir, Processors};
 pub use run::{Error, run};

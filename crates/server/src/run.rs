@@ -1,18 +1,15 @@
 use crate::factory::{Allocations, Factory};
 use crate::faults::{self, OnPurpose};
-use crate::line::{Lines, Places};
-use crate::shell::Starter;
 use crate::{Config, DataDir};
 use lambfold_control::Control;
 use lambfold_environment::{Launcher, LauncherConfig, Processors};
-use lambfold_gateway::{Gateway, Metric, Tools};
+use lambfold_gateway::{Gateway, Metric};
 use lambfold_invoke::{Invoker, Spoiled};
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
 use lambfold_pool::{Pool, PoolConfig};
-use lambfold_sandbox::{Network, Rootfs, Sandboxes};
+use lambfold_sandbox::{Network, Rootfs, Sandboxes, Stock};
 use lambfold_store::Store;
-use lambfold_trace::Hub;
 use lambfold_types::{Clock, Scope, SystemClock, limits};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -149,6 +146,8 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
         .map(|name| (std::net::Ipv4Addr::LOCALHOST, name.to_owned()))
         .to_vec();
     sandbox.tmp_ready_bytes = vec![u64::from(limits::EPHEMERAL_STORAGE_DEFAULT_MIB) << 20];
+    sandbox.stock =
+        Some(Stock { size: config.sandbox_stock, first: Launcher::usual_spec(config.processors) });
     let sandboxes = Sandboxes::start(sandbox)?;
     let capabilities = sandboxes.capabilities();
     for note in &capabilities.notes {
@@ -196,14 +195,12 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         Rootfs::Dir(path) => path.clone(),
     };
     let more = config.more_rootfs.iter();
-    let traces = Hub::new();
     let launcher_config = LauncherConfig {
         clock: clock.clone(),
         root: Some(place(&config.rootfs)),
         more_roots: more.map(|(name, rootfs)| (name.clone(), place(rootfs))).collect(),
         processors: config.processors,
         faults: Arc::clone(&on_purpose.faults),
-        traces: traces.clone(),
     };
     let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
     let limits = PoolConfig::default();
@@ -222,11 +219,8 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         }
     });
     on_purpose.run(&pool);
-    let lines = Arc::new(Lines::default());
-    let places = Places { pool: pool.clone(), lines: lines.clone() };
-    let placement = Spoiled::new(places, Arc::clone(&on_purpose.faults));
+    let placement = Spoiled::new(pool.clone(), Arc::clone(&on_purpose.faults));
     let invoker = Invoker::new(control.clone(), placement, store, clock);
-    let shells = Starter { launcher: launcher.clone(), pool: pool.clone(), lines };
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -239,14 +233,11 @@ async fn serve(config: &Config, store: Store, sandboxes: Arc<Sandboxes>) -> Resu
         limits: lambfold_gateway::Limits::default(),
     };
     let (counted, counted_faults) = (pool.clone(), Arc::clone(&on_purpose.faults));
-    let metrics = move || {
+    let gateway = Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), move || {
         let mut all = metrics(&counted.metrics());
         all.extend(faults::metrics(&counted_faults));
         all
-    };
-    let tools = Tools { traces, shells: Some(Arc::new(shells)) };
-    let gateway =
-        Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), tools, metrics);
+    });
     gateway.lend_faults(Arc::clone(&on_purpose.faults));
 
     let looking = launcher.clone();

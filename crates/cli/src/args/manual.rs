@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// A shell that completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Interpreter {
+pub(crate) enum Shell {
     /// GNU bash, with or without the package bash-completion
     Bash,
     /// Zsh, with compinit
@@ -23,7 +23,7 @@ pub(crate) enum Interpreter {
 pub(crate) struct Completions {
     /// The shell
     #[arg(value_name = "bash|zsh|fish", hide_possible_values = true)]
-    pub(crate) shell: Interpreter,
+    pub(crate) shell: Shell,
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,8 @@
-use super::{replay, shared};
+use super::shared;
 use crate::args::{Conform, Format, Isolation};
 use crate::failure::{Exit, Failure};
 use crate::output;
-use lambfold_conform::{
-    Case, Kit, KitError, RecordedCases, Report, Settings, Subject, SubjectError, Verdict,
-};
+use lambfold_conform::{Case, Kit, KitError, Report, Settings, Subject, SubjectError, Verdict};
 use lambfold_types::limits;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -13,15 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 pub(crate) fn run(args: &Conform) -> Result<Exit, Failure> {
-    let recorded = recorded(args)?;
-    let of_recording = recorded.cases();
-    let all: Vec<&Case<'_>> = Case::all().into_iter().chain(&of_recording).collect();
-    let cases = chosen(&all, &args.cases)?;
+    let cases = chosen(&args.cases)?;
     let Some(path) = args.path.as_deref().filter(|_| !args.list) else {
         list(&cases, args.printing.format)?;
         return Ok(Exit::Done);
     };
-    let settings = settings(args, &all)?;
+    let settings = settings(args)?;
     if args.layers.len() > limits::LAYERS {
         return Err(Failure::usage(format!(
             "{} layers; a function has {} at most",
@@ -55,7 +50,7 @@ pub(crate) fn run(args: &Conform) -> Result<Exit, Failure> {
     Ok(if report.count(Verdict::Fail) == 0 { Exit::Done } else { Exit::Failed })
 }
 
-fn print(report: &Report<'_>, args: &Conform) -> Result<(), Failure> {
+fn print(report: &Report, args: &Conform) -> Result<(), Failure> {
     if let Some(file) = &args.junit {
         std::fs::write(file, report.junit()).map_err(|error| {
             Failure::failed(format!("could not write {}", file.display())).cause(&error)
@@ -67,7 +62,7 @@ fn print(report: &Report<'_>, args: &Conform) -> Result<(), Failure> {
     }
 }
 
-fn settings(args: &Conform, all: &[&Case<'_>]) -> Result<Settings, Failure> {
+fn settings(args: &Conform) -> Result<Settings, Failure> {
     let mut env = Vec::new();
     for variable in &args.variables {
         env.push(pair(variable, "--env", "KEY=VALUE")?);
@@ -78,7 +73,7 @@ fn settings(args: &Conform, all: &[&Case<'_>]) -> Result<Settings, Failure> {
         if reason.is_empty() {
             return Err(Failure::usage(format!("--except {case}= needs a reason after the =")));
         }
-        if !all.iter().any(|known| known.id == case) {
+        if !Case::all().iter().any(|known| known.id == case) {
             return Err(unknown(&case));
         }
         except.insert(case, reason);
@@ -115,7 +110,8 @@ fn pair(text: &str, option: &str, shape: &str) -> Result<(String, String), Failu
 }
 
 /// The cases of the given names; all where none is given.
-fn chosen<'a>(all: &[&'a Case<'a>], names: &[String]) -> Result<Vec<&'a Case<'a>>, Failure> {
+fn chosen(names: &[String]) -> Result<Vec<&'static Case>, Failure> {
+    let all = Case::all();
     let is = |name: &str, id: &str| match name.strip_suffix('*') {
         Some(start) => id.starts_with(start),
         None => name == id,
@@ -125,24 +121,15 @@ fn chosen<'a>(all: &[&'a Case<'a>], names: &[String]) -> Result<Vec<&'a Case<'a>
             return Err(unknown(name));
         }
     }
-    let wanted = |case: &&&Case<'_>| names.is_empty() || names.iter().any(|name| is(name, case.id));
-    Ok(all.iter().filter(wanted).copied().collect())
-}
-
-/// The cases of `--recording`; none without.
-fn recorded(args: &Conform) -> Result<RecordedCases, Failure> {
-    replay::check_pointers(&args.ignored)?;
-    let Some(path) = &args.recording else { return Ok(RecordedCases::default()) };
-    let events: Result<Vec<_>, _> = replay::open(path)?.collect();
-    let events = events.map_err(|error| replay::refused(path, &error))?;
-    Ok(RecordedCases::new(events, &args.ignored))
+    let wanted = |case: &&Case| names.is_empty() || names.iter().any(|name| is(name, case.id));
+    Ok(all.into_iter().filter(wanted).collect())
 }
 
 fn unknown(case: &str) -> Failure {
     Failure::usage(format!("there is no case {case}")).hint("list them: lambfold conform --list")
 }
 
-fn list(cases: &[&Case<'_>], format: Format) -> Result<(), Failure> {
+fn list(cases: &[&Case], format: Format) -> Result<(), Failure> {
     match format {
         Format::Text => {
             let lines = cases.iter().map(|case| format!("{:<24} {}\n", case.id, case.title));

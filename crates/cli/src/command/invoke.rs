@@ -58,7 +58,7 @@ fn never_ran(document: &[u8]) -> bool {
     }
 }
 
-pub(super) fn request(args: &Invoke, payload: Vec<u8>) -> Request {
+fn request(args: &Invoke, payload: Vec<u8>) -> Request {
     let path = format!("/2015-03-31/functions/{}/invocations", encode(&args.function));
     let mut request = Request::new(Service::Lambda, "POST", path)
         .header("content-type", "application/json")

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use time::OffsetDateTime;
+use time::macros::format_description;
 
 /// Between two looks for new lines.
 const POLL: Duration = Duration::from_millis(500);
@@ -17,7 +18,7 @@ const OVERLAP_MS: i64 = 5_000;
 
 pub(crate) fn run(args: &Logs) -> Result<Exit, Failure> {
     let function = shared::function(&args.function)?;
-    let since_ms = shared::duration_ms(&args.since, "--since 10m")?;
+    let since_ms = parse_since(&args.since)?;
     let client = shared::connect(&args.connection)?;
     let group = log_group(&client, &args.function, function.name.as_str())?;
     let now_ms = i64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000)
@@ -138,7 +139,7 @@ struct Event {
 
 impl Event {
     fn show(&self, format: Format) -> String {
-        let time = shared::show_time(self.timestamp);
+        let time = show_time(self.timestamp);
         match format {
             Format::Text => format!("{time} {}", self.message.trim_end_matches(['\n', '\r'])),
             Format::Json => json!({
@@ -150,6 +151,15 @@ impl Event {
             .to_string(),
         }
     }
+}
+
+fn show_time(epoch_ms: i64) -> String {
+    let format =
+        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(epoch_ms) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(format).ok())
+        .unwrap_or_else(|| epoch_ms.to_string())
 }
 
 /// What has been printed. Looks overlap, and an event is known by its id; ids older than the
@@ -182,12 +192,40 @@ impl Cursor {
     }
 }
 
+/// Milliseconds of `90s`, `10m`, `2h`, `1d`.
+fn parse_since(text: &str) -> Result<i64, Failure> {
+    let invalid = || {
+        Failure::usage(format!("duration {text:?} is not a number with s, m, h or d"))
+            .hint("for example --since 10m")
+    };
+    let unit_ms = match text.chars().last().ok_or_else(invalid)? {
+        's' => 1_000,
+        'm' => 60_000,
+        'h' => 3_600_000,
+        'd' => 86_400_000,
+        _ => return Err(invalid()),
+    };
+    let number: u32 = text[..text.len() - 1].parse().map_err(|_| invalid())?;
+    Ok(i64::from(number) * unit_ms)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn event(timestamp: i64, id: &str) -> Event {
         Event { log_stream_name: "s".into(), timestamp, message: "m\n".into(), event_id: id.into() }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_since("90s"), Ok(90_000));
+        assert_eq!(parse_since("10m"), Ok(600_000));
+        assert_eq!(parse_since("2h"), Ok(7_200_000));
+        assert_eq!(parse_since("1d"), Ok(86_400_000));
+        for text in ["", "10", "m", "-1m", "1.5h", "10é", "99999999999d"] {
+            assert_eq!(parse_since(text).map_err(|f| f.exit()), Err(Exit::Usage), "{text}");
+        }
     }
 
     #[test]

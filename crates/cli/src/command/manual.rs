@@ -1,6 +1,6 @@
 //! `completions` and `man`: both are written from the same table of arguments as `--help`.
 
-use crate::args::{Cli, Completions, Manual, Interpreter};
+use crate::args::{Cli, Completions, Manual, Shell};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use clap::{Command, CommandFactory};
@@ -14,9 +14,9 @@ pub(crate) fn completions(args: &Completions) -> Result<Exit, Failure> {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     match args.shell {
-        Interpreter::Bash => clap_complete::generate(shells::Bash, &mut command, name, &mut script),
-        Interpreter::Zsh => clap_complete::generate(shells::Zsh, &mut command, name, &mut script),
-        Interpreter::Fish => {
+        Shell::Bash => clap_complete::generate(shells::Bash, &mut command, name, &mut script),
+        Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, name, &mut script),
+        Shell::Fish => {
             clap_complete::generate(shells::Fish, &mut command, name, &mut script);
             for inner in command.get_subcommands() {
                 fish_arguments(inner, "", &mut script);

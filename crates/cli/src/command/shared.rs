@@ -4,8 +4,6 @@ use crate::args::Connection;
 use crate::client::{Client, ClientError, Endpoint, Request, Service};
 use crate::failure::Failure;
 use lambfold_types::{Architecture, FunctionRef, Region};
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 /// The region of everything that names none.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -100,50 +98,5 @@ pub(crate) fn architecture(text: Option<&str>) -> Result<Architecture, Failure> 
         }
         None if cfg!(target_arch = "aarch64") => Ok(Architecture::Arm64),
         None => Ok(Architecture::X86_64),
-    }
-}
-
-/// Milliseconds of `90s`, `10m`, `2h`, `1d`.
-pub(crate) fn duration_ms(text: &str, example: &str) -> Result<i64, Failure> {
-    let invalid = || {
-        Failure::usage(format!("duration {text:?} is not a number with s, m, h or d"))
-            .hint(format!("for example {example}"))
-    };
-    let unit_ms = match text.chars().last().ok_or_else(invalid)? {
-        's' => 1_000,
-        'm' => 60_000,
-        'h' => 3_600_000,
-        'd' => 86_400_000,
-        _ => return Err(invalid()),
-    };
-    let number: u32 = text[..text.len() - 1].parse().map_err(|_| invalid())?;
-    Ok(i64::from(number) * unit_ms)
-}
-
-/// A moment as people read it, in UTC.
-pub(crate) fn show_time(epoch_ms: i64) -> String {
-    let format =
-        format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(epoch_ms) * 1_000_000)
-        .ok()
-        .and_then(|time| time.format(format).ok())
-        .unwrap_or_else(|| epoch_ms.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::failure::Exit;
-
-    #[test]
-    fn durations() {
-        let ms = |text| duration_ms(text, "--since 10m");
-        assert_eq!(ms("90s"), Ok(90_000));
-        assert_eq!(ms("10m"), Ok(600_000));
-        assert_eq!(ms("2h"), Ok(7_200_000));
-        assert_eq!(ms("1d"), Ok(86_400_000));
-        for text in ["", "10", "m", "-1m", "1.5h", "10é", "99999999999d"] {
-            assert_eq!(ms(text).map_err(|f| f.exit()), Err(Exit::Usage), "{text}");
-        }
     }
 }

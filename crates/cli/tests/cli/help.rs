@@ -17,8 +17,6 @@ const COMMANDS: &[&[&str]] = &[
     &["conform"],
     &["logs"],
     &["fault"],
-    &["shell"],
-    &["trace"],
     &["doctor"],
     &["completions"],
     &["man"],

@@ -10,7 +10,6 @@ use super::{Core, close};
 use crate::context::Context;
 use crate::fault::Fault;
 use crate::phase::{Effects, Invoke, Over, Phase, Stage, Stop, StopStep};
-use crate::shell::ShellEnd;
 use lambfold_runtime_api::{ExtensionEvent, ExtensionRefusal, ShutdownReason};
 use lambfold_types::Answer;
 use std::sync::Arc;
@@ -273,7 +272,6 @@ impl Core {
         if !matches!(self.phase, Phase::Reset(_)) {
             return;
         }
-        ctx.runtime_ended(ShellEnd::Reset);
         self.conclude(ctx);
         self.give_memory_back();
         // The last words of extensions.
@@ -328,7 +326,6 @@ impl Core {
         }
         self.output.drain(end.moment);
         self.output.end_telemetry();
-        ctx.runtime_ended(ShellEnd::Lost);
         fx.destroy = self.cell.take();
     }
 }

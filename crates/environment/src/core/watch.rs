@@ -4,7 +4,6 @@ use super::Core;
 use crate::context::Context;
 use crate::fault::Fault;
 use crate::phase::{Effects, Phase, StopStep};
-use crate::shell::ShellEnd;
 use lambfold_sandbox::{Event, ExitStatus, ProcessId, Step};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -45,9 +44,6 @@ impl Core {
                 if step != Step::GuestExec {
                     tracing::error!(?step, errno, "a sandbox could not start its guest");
                     return self.lose(ctx, fx);
-                }
-                if extension.is_none() {
-                    ctx.runtime_ended(ShellEnd::NoShell);
                 }
                 if let Some(index) = extension {
                     return self.launch_failed(ctx, index, errno, fx);
@@ -107,7 +103,6 @@ impl Core {
 
     fn exited(&mut self, ctx: &Context, process: ProcessId, status: ExitStatus, fx: &mut Effects) {
         if self.process == Some(process) {
-            ctx.runtime_ended(ShellEnd::Exited(status));
             let fault = self.exit_fault(status);
             self.process = None;
             if self.stop.is_some() {
@@ -164,12 +159,8 @@ impl Core {
     }
 
     /// The environment is idle from now on.
-    pub(super) fn rest(&mut self, ctx: &Context, now: Instant, fx: &mut Effects) {
+    pub(super) fn rest(&mut self, now: Instant, fx: &mut Effects) {
         self.deadline = None;
-        if ctx.shell.is_some() {
-            // Who waits for an event at a terminal goes on typing.
-            return;
-        }
         let at = now + FREEZE_AFTER;
         self.freeze_at = Some(at);
         fx.wake |= self.armed.is_none_or(|armed| armed > at);
