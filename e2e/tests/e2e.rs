@@ -20,10 +20,8 @@ mod e2e {
     mod parallel;
     mod php;
     mod results;
-    mod shell;
     mod streaming;
     mod terminal;
-    mod trace;
     mod tutorial;
     mod user;
 }

@@ -1,26 +1,23 @@
 //! A case as data: what is asked, why it matters, how to mend it.
 
-use crate::recorded::Expected;
 use crate::trial::{Step, Trial};
 
 /// One question to a bootstrap.
-pub struct Case<'a> {
+pub struct Case {
     /// Names it, for example `event-empty`; stable, for programs and exceptions.
-    pub id: &'a str,
+    pub id: &'static str,
     /// What has to be so, as a sentence without a full stop.
-    pub title: &'a str,
+    pub title: &'static str,
     /// What goes wrong in service where it is not so.
-    pub why: &'a str,
+    pub why: &'static str,
     /// What the author of a runtime does about it.
-    pub mend: &'a str,
+    pub mend: &'static str,
     /// Where it is written.
-    pub reference: &'a str,
+    pub reference: &'static str,
     /// Variables on top of the usual ones.
     pub(crate) env: &'static [(&'static str, &'static str)],
     pub(crate) place: Place,
     pub(crate) run: fn(&mut Trial<'_>) -> Step<()>,
-    /// An event and its answer, in place of `run`.
-    pub(crate) recorded: Option<&'a Expected>,
 }
 
 /// What is unusual about the start of a bootstrap.
@@ -33,15 +30,15 @@ pub(crate) enum Place {
     MissingHandler,
 }
 
-impl Case<'static> {
-    /// All of the contract, in the order of reports.
+impl Case {
+    /// All of them, in the order of reports.
     #[must_use]
     pub fn all() -> Vec<&'static Self> {
         crate::cases::GROUPS.iter().flat_map(|group| group.iter()).collect()
     }
 }
 
-impl std::fmt::Debug for Case<'_> {
+impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Case").field("id", &self.id).finish()
     }

@@ -18,7 +18,7 @@ pub(crate) use steady::Steady;
 use crate::case::{Case, Place};
 
 /// In the order of reports; the first case is the start itself.
-pub(crate) const GROUPS: &[&[Case<'static>]] = &[
+pub(crate) const GROUPS: &[&[Case]] = &[
     next::CASES,
     wire::CASES,
     event::CASES,
@@ -50,7 +50,7 @@ mod book {
 }
 
 /// What a case has when nothing is unusual about it.
-const USUAL: Case<'static> = Case {
+const USUAL: Case = Case {
     id: "",
     title: "",
     why: "",
@@ -59,5 +59,4 @@ const USUAL: Case<'static> = Case {
     env: &[],
     place: Place::Usual,
     run: |_| Ok(()),
-    recorded: None,
 };

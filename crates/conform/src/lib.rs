@@ -1,8 +1,7 @@
 //! The conformance kit for custom runtimes: a host that puts a bootstrap through the Runtime API's
 //! contract and its traps.
 //!
-//! In: a [`Subject`] (a function's code with its layers), [`Settings`], a choice of [`Case`]s, and
-//! [`RecordedCases`] of what the function answered elsewhere.
+//! In: a [`Subject`] (a function's code with its layers), [`Settings`], a choice of [`Case`]s.
 //! Out: a [`Report`] with a [`Verdict`] a case, as text, JSON or JUnit XML. Each case starts the
 //! bootstrap anew, in a sandbox, and speaks HTTP with it byte by byte.
 //!
@@ -17,7 +16,6 @@ mod case;
 mod cases;
 mod guest;
 mod host;
-mod recorded;
 mod report;
 mod run;
 mod subject;
@@ -25,7 +23,6 @@ mod trial;
 pub mod wire;
 
 pub use case::Case;
-pub use recorded::RecordedCases;
 pub use report::{CaseResult, Report, Verdict};
 pub use run::{Isolation, Kit, KitError, Settings};
 pub use subject::{Subject, SubjectError};

@@ -36,9 +36,9 @@ impl Verdict {
 
 /// A case and what came of it.
 #[derive(Debug, Clone)]
-pub struct CaseResult<'a> {
+pub struct CaseResult {
     /// The case.
-    pub case: &'a Case<'a>,
+    pub case: &'static Case,
     /// What came of it.
     pub verdict: Verdict,
     /// What was seen, or why it does not apply; empty for a pass.
@@ -49,9 +49,9 @@ pub struct CaseResult<'a> {
     pub took: Duration,
 }
 
-impl<'a> CaseResult<'a> {
+impl CaseResult {
     pub(crate) fn new(
-        case: &'a Case<'a>,
+        case: &'static Case,
         verdict: Verdict,
         detail: String,
         took: Duration,
@@ -77,18 +77,18 @@ impl<'a> CaseResult<'a> {
 
 /// What came of a run.
 #[derive(Debug, Clone)]
-pub struct Report<'a> {
+pub struct Report {
     /// What was put to the test.
     pub subject: String,
     /// Whether it ran in a sandbox.
     pub isolated: bool,
     /// What is lesser than it could be, each a sentence.
     pub notes: Vec<String>,
-    /// In the order of [`Case::all`], then those of a recording.
-    pub results: Vec<CaseResult<'a>>,
+    /// In the order of [`Case::all`].
+    pub results: Vec<CaseResult>,
 }
 
-impl Report<'_> {
+impl Report {
     /// How many cases ended so.
     #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {
@@ -272,7 +272,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn report() -> Report<'static> {
+    fn report() -> Report {
         let all = Case::all();
         let took = Duration::from_millis(1500);
         let result = |at: usize, verdict, detail: &str| {

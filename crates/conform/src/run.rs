@@ -137,12 +137,12 @@ impl Kit {
     ///
     /// # Errors
     /// When the subject has layers and there is no sandbox.
-    pub fn run<'a>(
+    pub fn run(
         &self,
         subject: &Subject,
-        cases: &[&'a Case<'a>],
-        mut each: impl FnMut(&CaseResult<'a>),
-    ) -> Result<Report<'a>, KitError> {
+        cases: &[&'static Case],
+        mut each: impl FnMut(&CaseResult),
+    ) -> Result<Report, KitError> {
         if subject.opt.is_some() && matches!(self.ground, Ground::Machine) {
             return Err(KitError::LayersNeedSandbox);
         }
@@ -158,11 +158,7 @@ impl Kit {
         }
         let starts = begun.verdict != Verdict::Fail;
         let mut results = BTreeMap::new();
-        let order = |case: &Case<'_>| {
-            let of_contract = all.iter().position(|other| other.id == case.id);
-            let of_recording = || cases.iter().position(|other| other.id == case.id);
-            (of_contract.is_none(), of_contract.or_else(of_recording))
-        };
+        let order = |case: &Case| all.iter().position(|other| other.id == case.id);
         let mut queue = VecDeque::new();
         for case in cases {
             if case.id == start.id {
@@ -209,7 +205,7 @@ impl Kit {
         })
     }
 
-    fn one<'a>(&self, subject: &Subject, case: &'a Case<'a>, shared: &Shared) -> CaseResult<'a> {
+    fn one(&self, subject: &Subject, case: &'static Case, shared: &Shared) -> CaseResult {
         let begun = Instant::now();
         let (verdict, detail) = match self.attempt(subject, case, shared) {
             Ok(()) => (Verdict::Pass, String::new()),
@@ -224,7 +220,7 @@ impl Kit {
         result
     }
 
-    fn attempt(&self, subject: &Subject, case: &Case<'_>, shared: &Shared) -> Result<(), Stop> {
+    fn attempt(&self, subject: &Subject, case: &'static Case, shared: &Shared) -> Result<(), Stop> {
         let plan = Plan {
             task: &subject.task,
             opt: subject.opt.as_deref(),
@@ -232,14 +228,10 @@ impl Kit {
             env: self.environment(case),
         };
         let (guest, listeners) = self.ground.start(plan).map_err(Stop::Broken)?;
-        let mut trial = Trial::new(&self.settings, shared, Host::new(listeners), guest);
-        match case.recorded {
-            Some(expected) => expected.ask(&mut trial),
-            None => (case.run)(&mut trial),
-        }
+        (case.run)(&mut Trial::new(&self.settings, shared, Host::new(listeners), guest))
     }
 
-    fn environment(&self, case: &Case<'_>) -> Vec<(String, String)> {
+    fn environment(&self, case: &Case) -> Vec<(String, String)> {
         let handler = &self.settings.handler;
         let handler = match (case.place, handler.split_once('.')) {
             (Place::MissingHandler, Some((_, rest))) => format!("{MISSING}.{rest}"),

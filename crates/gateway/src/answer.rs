@@ -1,7 +1,6 @@
 //! Answers: one body type, and the few shapes that answers have.
 
 use crate::streaming::EventBody;
-use crate::trace::TraceBody;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -29,7 +28,6 @@ pub(crate) enum AnswerBody {
     Full(Option<Bytes>),
     File(FileBody),
     Events(Box<EventBody>),
-    Trace(Box<TraceBody>),
 }
 
 /// A file, read by blocking threads one piece at a time: a peer that does not read holds no
@@ -57,7 +55,7 @@ impl AnswerBody {
     pub(crate) fn bytes(&self) -> Bytes {
         match self {
             Self::Full(bytes) => bytes.clone().unwrap_or_default(),
-            Self::File(_) | Self::Events(_) | Self::Trace(_) => Bytes::new(),
+            Self::File(_) | Self::Events(_) => Bytes::new(),
         }
     }
 
@@ -81,9 +79,6 @@ impl Body for AnswerBody {
             Self::Events(events) => {
                 events.poll(context).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
             }
-            Self::Trace(lines) => {
-                lines.poll(context).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
-            }
         }
     }
 
@@ -92,7 +87,6 @@ impl Body for AnswerBody {
             Self::Full(bytes) => bytes.is_none(),
             Self::File(file) => file.left == 0,
             Self::Events(events) => events.is_over(),
-            Self::Trace(lines) => lines.is_over(),
         }
     }
 
@@ -102,7 +96,7 @@ impl Body for AnswerBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Self::File(file) => SizeHint::with_exact(file.left),
-            Self::Events(_) | Self::Trace(_) => SizeHint::new(),
+            Self::Events(_) => SizeHint::new(),
         }
     }
 }

@@ -6,8 +6,7 @@ use crate::guard::Guard;
 use crate::invoke::Operation;
 use crate::metrics::{Counters, Metric};
 use crate::receive::{self, ReceiveError, Received, Receiver};
-use crate::shell::{self, Shells};
-use crate::{diagnosis, download, faults, import, invoke, lambda, logs_api, scope, sts, trace};
+use crate::{diagnosis, download, faults, import, invoke, lambda, logs_api, scope, sts};
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{Method, Request};
@@ -17,14 +16,12 @@ use lambfold_control::Control;
 use lambfold_fault::Faults;
 use lambfold_invoke::Invoker;
 use lambfold_logs::Logs;
-use lambfold_trace::Hub;
 use lambfold_types::{RequestId, Scope};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// Largest form of a query-protocol request, bytes.
 const FORM_BYTES: usize = 64 * 1024;
@@ -65,21 +62,6 @@ impl Default for Limits {
     }
 }
 
-/// What is served beside the AWS API, below `/_lambfold/v1/`.
-#[derive(Clone)]
-pub struct Tools {
-    /// Where environments show their calls.
-    pub traces: Arc<Hub>,
-    /// Who starts shells; `None`: nobody, and they are refused.
-    pub shells: Option<Arc<dyn Shells>>,
-}
-
-impl fmt::Debug for Tools {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tools").field("traces", &self.traces).finish_non_exhaustive()
-    }
-}
-
 type MetricSource = Box<dyn Fn() -> Vec<Metric> + Send + Sync>;
 
 /// Answers the AWS API.
@@ -94,9 +76,8 @@ pub struct Gateway {
     pub(crate) guard: Guard,
     pub(crate) diagnose: OnceLock<diagnosis::Diagnose>,
     pub(crate) faults: OnceLock<Arc<Faults>>,
-    pub(crate) tools: Tools,
     metrics: MetricSource,
-    ready: watch::Sender<bool>,
+    ready: AtomicBool,
 }
 
 impl fmt::Debug for Gateway {
@@ -106,14 +87,14 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below count. It is ready from the start.
+    /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below
+    /// count. It is ready from the start.
     #[must_use]
     pub fn new(
         config: Config,
         control: Control,
         invoker: Invoker,
         logs: Logs,
-        tools: Tools,
         metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static,
     ) -> Arc<Self> {
         // The first request should not pay for reading the table.
@@ -129,20 +110,14 @@ impl Gateway {
             tickets: Tickets::new(),
             diagnose: OnceLock::new(),
             faults: OnceLock::new(),
-            tools,
             metrics: Box::new(metrics),
-            ready: watch::Sender::new(true),
+            ready: AtomicBool::new(true),
         })
     }
 
-    /// What `/health/ready` says; a server that drains is not ready, and ends what would go on for
-    /// ever.
+    /// What `/health/ready` says; a server that drains is not ready.
     pub fn set_ready(&self, ready: bool) {
-        self.ready.send_replace(ready);
-    }
-
-    pub(crate) fn readiness(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
+        self.ready.store(ready, Ordering::Relaxed);
     }
 
     /// Lets it look at bootstraps; once.
@@ -198,34 +173,26 @@ impl Gateway {
         match path {
             "/" => self.root(&head, body, id).await,
             "/health/live" => answer::text(200, "live\n"),
-            "/health/ready" if *self.ready.borrow() => answer::text(200, "ready\n"),
+            "/health/ready" if self.ready.load(Ordering::Relaxed) => answer::text(200, "ready\n"),
             "/health/ready" => answer::text(503, "shutting down\n"),
             "/metrics" => answer::text(200, self.counters.page(&(self.metrics)())),
             _ => match path.strip_prefix("/_lambfold/v1/") {
-                Some(rest) => self.own(rest, &head, body).await,
+                Some("layers") => import::answer(self, &head, body).await,
+                Some("diagnosis") => diagnosis::answer(self, &head, body).await,
+                Some("faults") => faults::answer(self, &head, body).await,
+                Some(rest) => match rest.strip_prefix("code/") {
+                    Some(digest) => {
+                        let query = head.uri.query().unwrap_or_default();
+                        download::answer(self, &head.method, digest, query).await
+                    }
+                    None => {
+                        let path = path.to_owned();
+                        receive::drain(&head.headers, body);
+                        answer::error(&ApiError::unknown_operation(head.method.as_str(), &path))
+                    }
+                },
                 None => lambda::answer(self, head, body).await,
             },
-        }
-    }
-
-    /// What is not of the AWS API, below `/_lambfold/v1/`.
-    async fn own(&self, path: &str, head: &Parts, body: Incoming) -> Answer {
-        let parts: Vec<&str> = path.split('/').collect();
-        match parts[..] {
-            ["layers"] => import::answer(self, head, body).await,
-            ["diagnosis"] => diagnosis::answer(self, head, body).await,
-            ["faults"] => faults::answer(self, head, body).await,
-            ["code", digest] => {
-                let query = head.uri.query().unwrap_or_default();
-                download::answer(self, &head.method, digest, query).await
-            }
-            ["functions", function, "trace"] => trace::answer(self, function, head),
-            ["functions", function, "shell"] => shell::answer(self, function, head, body).await,
-            _ => {
-                receive::drain(&head.headers, body);
-                let path = head.uri.path();
-                answer::error(&ApiError::unknown_operation(head.method.as_str(), path))
-            }
         }
     }
 

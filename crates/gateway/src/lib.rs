@@ -20,16 +20,11 @@ mod metrics;
 mod receive;
 mod scope;
 mod server;
-mod shell;
 mod streaming;
 mod sts;
-mod trace;
 
 pub use diagnosis::Diagnose;
-pub use gateway::{Config, Gateway, Limits, Tools};
+pub use gateway::{Config, Gateway, Limits};
 pub use guard::{Guard, Refusal};
 pub use metrics::Metric;
 pub use server::serve;
-pub use shell::{
-    Duplex, ShellError, ShellFuture, ShellRequest, ShellSession, ShellTerminal, Shells,
-};

@@ -118,8 +118,7 @@ async fn serve_any(
         .header_read_timeout(gateway.config.limits.head_time)
         .max_buf_size(HEAD_BYTES)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,

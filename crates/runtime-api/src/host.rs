@@ -6,7 +6,6 @@ use crate::refusal::Refusal;
 use crate::telemetry::{Subscription, SubscriptionRefusal};
 use bytes::Bytes;
 use lambfold_http1::Fields;
-use lambfold_trace::Tap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -24,11 +23,6 @@ pub trait Host: Send + Sync + 'static {
     /// What is done to a call on purpose, so that runtimes can be tried; nothing, unless the host
     /// says otherwise. Asked when a `next` has an event, and before a response or an error is let in.
     fn disturbance(&self, _call: Call) -> Option<Disturbance> {
-        None
-    }
-
-    /// Where its calls are shown to whoever watches them; nowhere, unless it has a place for that.
-    fn tap(&self) -> Option<&Tap> {
         None
     }
 

@@ -5,7 +5,6 @@ mod body;
 mod disturb;
 mod extension;
 mod io;
-mod probe;
 mod route;
 mod shaping;
 mod short;

@@ -20,22 +20,18 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["types"]),
     ("package", &["types"]),
     ("fault", &["types"]),
-    // a terminal over a connection, for both of its sides
-    ("terminal", &[]),
-    // calls as they are watched, and recordings of them
-    ("trace", &["types"]),
-    ("runtime-api", &["types", "http1", "trace"]),
+    ("runtime-api", &["types", "http1"]),
     ("logs", &["types", "store"]),
     // machinery: pool and environment never know each other
     ("pool", &["types"]),
-    ("environment", &["types", "fault", "package", "sandbox", "runtime-api", "logs", "trace"]),
+    ("environment", &["types", "fault", "package", "sandbox", "runtime-api", "logs"]),
     // the host of a runtime under test: none of the server's
-    ("conform", &["types", "package", "sandbox", "trace"]),
+    ("conform", &["types", "package", "sandbox"]),
     // domain
     ("control", &["types", "store", "package", "logs"]),
     ("invoke", &["types", "fault", "store", "pool", "logs", "control"]),
     // surfaces
-    ("gateway", &["types", "fault", "http1", "api-model", "control", "invoke", "logs", "trace"]),
+    ("gateway", &["types", "fault", "http1", "api-model", "control", "invoke", "logs"]),
     // wiring
     (
         "server",
@@ -47,8 +43,6 @@ const EDGES: &[(&str, &[&str])] = &[
             "fault",
             "package",
             "runtime-api",
-            "trace",
-            "terminal",
             "logs",
             "pool",
             "environment",
@@ -58,7 +52,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // command
-    ("cli", &["types", "package", "sandbox", "trace", "terminal", "conform", "server"]),
+    ("cli", &["types", "package", "sandbox", "conform", "server"]),
     // never shipped
     ("testkit", &[]),
     ("xtask", &["types", "api-model", "package"]),
@@ -86,8 +80,6 @@ const WITHOUT_TOKIO: &[&str] = &[
     "api-model",
     "package",
     "sandbox",
-    "trace",
-    "terminal",
     "conform",
     "runtime-client",
     "cli",

@@ -13,7 +13,7 @@ const ENV: &[(&str, &str)] = &[("AWS_LAMBDA_MAX_CONCURRENCY", "3")];
 /// For the other workers to ask, once the first has.
 const TOGETHER: Duration = Duration::from_millis(1500);
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "concurrency-limit",
         title: "no more events are asked for than AWS_LAMBDA_MAX_CONCURRENCY says",

@@ -10,7 +10,7 @@ const VARIABLE: &str = "a \"b\" 'c' $d \\ = é";
 const CONTEXT: &str = r#"{"client":{"installation_id":"i","app_title":"t","app_version_name":"v","app_version_code":"c","app_package_name":"p"},"custom":{"kit":"conform"},"env":{"locale":"en"}}"#;
 const COGNITO: &str = r#"{"cognitoIdentityId":"identity-1","cognitoIdentityPoolId":"pool-1"}"#;
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "context-request-id",
         title: "the function is told the id of its event, anew for each",

@@ -5,7 +5,7 @@ use crate::case::Case;
 use crate::trial::{Call, Event, Outcome, Step, Trial, fail, not_applicable};
 use serde_json::{Value, json};
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "error-posted",
         title: "a failure of the function is posted as an error",

@@ -6,7 +6,7 @@ use crate::trial::{Event, Step, Stop, Trial, fail};
 use lambfold_types::limits::SYNC_REQUEST_BYTES;
 use serde_json::{Value, json};
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "event-empty",
         title: "an event of 0 bytes gets an answer",

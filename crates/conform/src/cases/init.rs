@@ -16,7 +16,7 @@ const PROMPTLY: Duration = Duration::from_secs(3);
 /// Makes the function fail while it is loaded.
 const FAILING: &[(&str, &str)] = &[("LAMBFOLD_CONFORM_INIT", "error")];
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "init-error",
         title: "a function that cannot be loaded is reported to init/error",

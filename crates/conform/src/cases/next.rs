@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Until a second `next` beside the first would have come.
 const BESIDE: Duration = Duration::from_secs(1);
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "start",
         title: "the bootstrap starts and asks for the next event",

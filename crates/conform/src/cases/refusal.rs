@@ -14,7 +14,7 @@ const WATCHED: Duration = Duration::from_secs(1);
 /// More calls than that within it are a busy loop.
 const CALLS: usize = 50;
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "response-400",
         title: "after a 400 to a response the runtime goes on",

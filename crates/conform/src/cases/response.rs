@@ -8,7 +8,7 @@ use crate::trial::{Call, Event, Outcome, Step, Trial, fail, not_applicable};
 use lambfold_types::limits::RESPONSE_BYTES;
 use serde_json::json;
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "response-request-line",
         title: "a response is POST /2018-06-01/runtime/invocation/ID/response, to the letter",

@@ -10,7 +10,7 @@ use std::time::Duration;
 const PROMPTLY: Duration = Duration::from_secs(2);
 const TERM: i32 = 15;
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "log-in-time",
         title: "what the function prints is out before the next `next`",

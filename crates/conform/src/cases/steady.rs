@@ -14,7 +14,7 @@ const DESCRIPTORS: u64 = 8;
 /// The same for processes, among them those that ended and were not waited for.
 const PROCESSES: u64 = 5;
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "steady-memory",
         title: "memory does not grow with the number of events",

@@ -14,7 +14,7 @@ const DELAY: Duration = Duration::from_millis(500);
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 const ERROR_BODY: &str = "lambda-runtime-function-error-body";
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "stream-mode",
         title: "a stream has Lambda-Runtime-Function-Response-Mode: streaming",

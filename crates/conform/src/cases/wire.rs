@@ -6,7 +6,7 @@ use crate::case::Case;
 use crate::trial::{Event, Step, Trial, dropped, same};
 use serde_json::{Value, json};
 
-pub(super) const CASES: &[Case<'static>] = &[
+pub(super) const CASES: &[Case] = &[
     Case {
         id: "header-lower",
         title: "header names in lower case are understood",

@@ -13,4 +13,3 @@ mod logs;
 mod service;
 mod shapes;
 mod streaming;
-mod trace;

@@ -3,13 +3,12 @@
 use crate::client::{Client, Response};
 use bytes::Bytes;
 use lambfold_control::{Control, Options};
-use lambfold_gateway::{Config, Gateway, Limits, Metric, Tools, serve};
+use lambfold_gateway::{Config, Gateway, Limits, Metric, serve};
 use lambfold_invoke::{Invoker, Placement};
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
 use lambfold_pool::{InFlight, PoolError, ThrottleReason};
 use lambfold_store::Store;
-use lambfold_trace::Hub;
 use lambfold_types::{
     AccountId, Answer, Architecture, FunctionVersion, Invocation, ManualClock, PhaseEnd, Region,
     ResponseSink, Scope,
@@ -115,7 +114,6 @@ pub(crate) struct Service {
     pub(crate) logs: Logs,
     pub(crate) scope: Scope,
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) traces: Arc<Hub>,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) stopped: Option<tokio::task::JoinHandle<()>>,
     _folder: tempfile::TempDir,
@@ -142,9 +140,7 @@ impl Service {
         let invoker = Invoker::new(control.clone(), fakes.clone(), store, clock);
         let config = Config { scope: scope.clone(), hosts: Vec::new(), limits };
         let metrics = || vec![Metric { name: "lambfold_environments", help: "Now.", value: 2.0 }];
-        let traces = Hub::new();
-        let tools = Tools { traces: traces.clone(), shells: None };
-        let gateway = Gateway::new(config, control, invoker, logs.clone(), tools, metrics);
+        let gateway = Gateway::new(config, control, invoker, logs.clone(), metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = oneshot::channel();
@@ -158,7 +154,6 @@ impl Service {
             logs,
             scope,
             gateway,
-            traces,
             stop: Some(stop),
             stopped: Some(stopped),
             _folder: folder,

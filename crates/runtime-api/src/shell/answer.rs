@@ -1,8 +1,7 @@
 use super::body::{self, BodyFault, Collected};
 use super::disturb::{self, Reset};
 use super::extension;
-use super::probe::{Asked, Probe, Tapped};
-use super::route::{self, Route, route};
+use super::route::{Route, route};
 use super::stream::{self, Pumped};
 use super::trailer::{self, ERROR_TYPE, Reported};
 use crate::event::Delivery;
@@ -36,24 +35,13 @@ where
     H: Host,
     B: Body<Data = Bytes> + Unpin,
 {
-    let (head, body) = request.into_parts();
-    let mut probe = Probe::open(host.tap(), |_| Asked::any(&head));
-    let mut body = Tapped::new(body, probe.wanted());
-    let reply = match route(&head.method, head.uri.path()) {
+    let (head, mut body) = request.into_parts();
+    Ok(match route(&head.method, head.uri.path()) {
         Route::Next => {
             let reply = host.next(Caller::new(&head.headers));
             // Headers may hold a megabyte; a `next` may wait for days.
             drop((head, body));
-            let reply = next(host, reply, &probe).await?;
-            probe.waited(|| Asked::forgotten("GET", route::NEXT));
-            return Ok(seen(probe, reply));
-        }
-        Route::ExtensionNext => {
-            let id = extension::identifier(&head.headers);
-            drop((head, body));
-            let reply = extension::next(host, id, &probe).await;
-            probe.waited(|| Asked::forgotten("GET", route::EXTENSION_NEXT));
-            return Ok(seen(probe, reply));
+            return next(host, reply).await;
         }
         Route::Post(id, post) => {
             let posting = disturb::post(host).await?.and_then(|()| host.begin_post(id, post));
@@ -65,6 +53,11 @@ where
         }
         Route::Ping => text(StatusCode::OK, "pong"),
         Route::Register => extension::register(host, &head.headers, &mut body).await,
+        Route::ExtensionNext => {
+            let id = extension::identifier(&head.headers);
+            drop((head, body));
+            extension::next(host, id).await
+        }
         Route::ExtensionError(error) => {
             let answer = extension::error(host, error, &head.headers);
             body::drain(&mut body).await;
@@ -81,25 +74,13 @@ where
             body::drain(&mut body).await;
             text(StatusCode::METHOD_NOT_ALLOWED, "")
         }
-    };
-    probe.body(body.take());
-    Ok(seen(probe, reply))
+    })
 }
 
-/// Shows whoever watches how a call is answered.
-fn seen(probe: Probe<'_>, reply: Reply) -> Reply {
-    let body = || reply.body().clone().into_inner().unwrap_or_default();
-    if probe.wanted().is_some() {
-        probe.answered(reply.status().as_u16(), || reply.headers().clone(), &body());
-    }
-    reply
-}
-
-async fn next<H: Host>(host: &H, reply: NextReply, probe: &Probe<'_>) -> Result<Reply, Reset> {
+async fn next<H: Host>(host: &H, reply: NextReply) -> Result<Reply, Reset> {
     let delivery = match reply {
         NextReply::Now(delivery) => delivery,
         NextReply::Wait(ticket, waiting) => {
-            probe.waits();
             let mut guard = Waiting::new(host, ticket);
             let delivery = waiting.await.unwrap_or(Err(Refusal::Internal));
             guard.is_over();
@@ -344,11 +325,6 @@ impl Accepted {
 
 pub(super) fn accepted() -> Reply {
     json(StatusCode::ACCEPTED, Bytes::from_static(Accepted::BODY.as_bytes()))
-}
-
-/// The headers of an answer in JSON.
-pub(super) fn json_type() -> HeaderMap {
-    HeaderMap::from_iter([(CONTENT_TYPE, JSON)])
 }
 
 fn refuse(refusal: Refusal) -> Reply {

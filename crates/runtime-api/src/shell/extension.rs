@@ -2,7 +2,6 @@
 
 use super::answer::{Reply, accepted, json};
 use super::body;
-use super::probe::Probe;
 use crate::extension::{
     ExtensionDelivery, ExtensionError, ExtensionEvent, ExtensionRefusal, Registration,
 };
@@ -75,11 +74,7 @@ where
     reply
 }
 
-pub(super) async fn next<H: Host>(
-    host: &H,
-    id: Result<Uuid, ExtensionRefusal>,
-    probe: &Probe<'_>,
-) -> Reply {
+pub(super) async fn next<H: Host>(host: &H, id: Result<Uuid, ExtensionRefusal>) -> Reply {
     let id = match id {
         Ok(id) => id,
         Err(refusal) => return refuse(&refusal),
@@ -87,7 +82,6 @@ pub(super) async fn next<H: Host>(
     let delivery = match host.extension_next(id) {
         ExtensionReply::Now(delivery) => delivery,
         ExtensionReply::Wait(ticket, waiting) => {
-            probe.waits();
             let mut guard = Waiting { host, id, ticket: Some(ticket) };
             let delivery = waiting.await.unwrap_or(Err(ExtensionRefusal::Reset));
             guard.ticket = None;

@@ -2,10 +2,6 @@ use crate::extension::ExtensionError;
 use crate::machine::Post;
 use http::Method;
 
-/// The paths of calls that may wait.
-pub(super) const NEXT: &str = "/2018-06-01/runtime/invocation/next";
-pub(super) const EXTENSION_NEXT: &str = "/2020-01-01/extension/event/next";
-
 /// Where a request goes (behaviour specification §1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route<'a> {

@@ -3,14 +3,12 @@
 
 use super::answer::{self, Accepted, Waiting};
 use super::disturb::{self, Reset};
-use super::probe::{Asked, Probe};
 use super::route::{Route, route};
 use crate::event::Delivery;
 use crate::host::{Caller, Host, NextReply};
 use crate::machine::Post;
 use crate::refusal::Refusal;
 use bytes::Bytes;
-use http::HeaderMap;
 use lambfold_http1::{Connection, Fields, Head, Method, Parts};
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -43,7 +41,6 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Parts { head, body, mut peer } = connection.parts();
-    let mut probe = Probe::open(host.tap(), |wanted| Asked::plain(&head, body, wanted));
     match route_of(&head) {
         Route::Post(id, post) => {
             let let_in = disturb::post(host).await.map_err(|_| Reset::error())?;
@@ -52,19 +49,14 @@ where
                 host.finish(posting, answer::posted(post, &head, body))
             });
             match result {
-                Ok(()) => {
-                    let body = Bytes::from_static(Accepted::BODY.as_bytes());
-                    probe.answered(202, answer::json_type, &body);
-                    json(connection, Accepted::STATUS, Accepted::BODY).await
-                }
-                Err(refusal) => refuse(connection, refusal, probe).await,
+                Ok(()) => json(connection, Accepted::STATUS, Accepted::BODY).await,
+                Err(refusal) => refuse(connection, refusal).await,
             }
         }
         _ => {
             let delivery = match host.next(Caller::new(&head)) {
                 NextReply::Now(delivery) => delivery,
                 NextReply::Wait(ticket, waiting) => {
-                    probe.waits();
                     let mut guard = Waiting::new(host, ticket);
                     let delivery = tokio::select! {
                         biased;
@@ -80,58 +72,37 @@ where
                 delivery = disturb::delivery(host, delivery) => delivery,
                 () = peer.gone() => return Err(io::ErrorKind::ConnectionAborted.into()),
             };
-            probe.waited(|| Asked::plain(&head, b"", 0));
-            deliver(connection, disturbed.map_err(|_| Reset::error())?, probe).await
+            deliver(connection, disturbed.map_err(|_| Reset::error())?).await
         }
     }
 }
 
-async fn deliver<S>(
-    connection: &mut Connection<S>,
-    delivery: Delivery,
-    probe: Probe<'_>,
-) -> io::Result<()>
+async fn deliver<S>(connection: &mut Connection<S>, delivery: Delivery) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     match delivery {
         Ok(event) => {
             let payload = &event.invocation.payload;
-            let headers = || {
-                let mut headers = HeaderMap::new();
-                event.write_headers(&mut headers);
-                headers
-            };
-            probe.answered(200, headers, payload);
             connection.answer("200 OK", |draft| event.write(draft), payload, false).await
         }
-        Err(refusal) => refuse(connection, refusal, probe).await,
+        Err(refusal) => refuse(connection, refusal).await,
     }
 }
 
-async fn refuse<S>(
-    connection: &mut Connection<S>,
-    refusal: Refusal,
-    probe: Probe<'_>,
-) -> io::Result<()>
+async fn refuse<S>(connection: &mut Connection<S>, refusal: Refusal) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (status, body) = (refusal.status(), Bytes::from(answer::refusal_body(refusal)));
-    probe.answered(status.as_u16(), answer::json_type, &body);
-    json(connection, &status.to_string(), &body).await
+    json(connection, &refusal.status().to_string(), &answer::refusal_body(refusal)).await
 }
 
-async fn json<S>(
-    connection: &mut Connection<S>,
-    status: &str,
-    body: impl AsRef<[u8]>,
-) -> io::Result<()>
+async fn json<S>(connection: &mut Connection<S>, status: &str, body: &str) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let write = |draft: &mut lambfold_http1::Draft<'_>| {
         draft.field("Content-Type", "application/json");
     };
-    connection.answer(status, write, body.as_ref(), false).await
+    connection.answer(status, write, body.as_bytes(), false).await
 }

@@ -1,6 +1,4 @@
 #![allow(clippy::unwrap_used)]
-mod trace;
-
 use super::*;
 use crate::event::{Delivery, Event};
 use crate::extension::{
@@ -12,12 +10,8 @@ use crate::host::{
 use crate::machine::{Machine, Next, Post, Posting, State, Ticket};
 use crate::refusal::Refusal;
 use crate::telemetry::{Subscription, SubscriptionRefusal};
-use lambfold_trace::{Hub, Tap, Watch};
 use lambfold_types::limits::RESPONSE_BYTES;
-use lambfold_types::{
-    AccountId, FunctionName, Invocation, InvocationKind, Region, RequestId, ResponseSink, Scope,
-    SystemClock, Version,
-};
+use lambfold_types::{Invocation, InvocationKind, RequestId, ResponseSink};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,23 +30,11 @@ pub(super) struct TestHost {
     /// Of the next event.
     pub(super) sink: Mutex<Option<Arc<dyn ResponseSink>>>,
     pub(super) extensions: Mutex<Extensions<oneshot::Sender<ExtensionDelivery>>>,
-    traces: Arc<Hub>,
-    tap: Tap,
-}
-
-/// Whose environment this is to those who watch.
-fn function() -> (Scope, FunctionName) {
-    let (account, region) = (AccountId::parse("000000000000"), Region::parse("us-east-1"));
-    let scope = Scope { account: account.unwrap(), region: region.unwrap() };
-    (scope, FunctionName::parse("f").unwrap())
 }
 
 impl TestHost {
     pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Posted>) {
         let (posted, inbox) = mpsc::unbounded_channel();
-        let traces = Hub::new();
-        let ((scope, name), clock) = (function(), Arc::new(SystemClock::new()));
-        let tap = traces.tap(&scope, &name, Version::Latest, "stream", clock);
         let host = Self {
             machine: Mutex::default(),
             posted,
@@ -61,15 +43,8 @@ impl TestHost {
             disturbed: AtomicU64::new(0),
             sink: Mutex::default(),
             extensions: Mutex::default(),
-            traces,
-            tap,
         };
         (Arc::new(host), inbox)
-    }
-
-    fn watch(&self, body_bytes: usize) -> Watch {
-        let (scope, name) = function();
-        self.traces.watch(&scope, &name, None, body_bytes).unwrap()
     }
 
     pub(super) fn state(&self) -> State {
@@ -132,9 +107,6 @@ impl Host for TestHost {
         let disturbance = self.disturbances.lock().unwrap().pop()?;
         self.disturbed.fetch_add(1, Ordering::SeqCst);
         Some(disturbance)
-    }
-    fn tap(&self) -> Option<&Tap> {
-        Some(&self.tap)
     }
     fn next(&self, _: Caller<'_>) -> NextReply {
         let (sender, receiver) = oneshot::channel();
