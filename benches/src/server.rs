@@ -73,8 +73,17 @@ impl Server {
     /// # Errors
     /// When it ends before that.
     pub fn start(lambfold: &Path) -> Result<Server> {
+        Server::start_with(lambfold, &[])
+    }
+
+    /// [`Server::start`] with further options of `serve`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(lambfold: &Path, more: &[&str]) -> Result<Server> {
         let mut command = Command::new(lambfold);
-        command.args(["serve", "--ephemeral", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
+        command.args(["serve", "--ephemeral", "--listen", "127.0.0.1:0"]).args(more);
+        command.stderr(Stdio::piped());
         let mut process = Guard(command.spawn()?);
         let endpoint = ready(&mut process.0)?;
         Ok(Server { process, lambfold: lambfold.to_owned(), endpoint })

@@ -1,20 +1,24 @@
 //! Runs the server and its floors side by side, interleaved, and prints medians and ratios.
 //!
-//! `bench [--rounds 5] [--seconds 2] [--bin-dir target/release] [--output target/bench]`
+//! `bench [--rounds 5] [--seconds 2] [--cold 20] [--burst 500] [--bin-dir target/release]
+//! [--output target/bench]`
 //!
 //! Absolute times drift on shared machines: only the ratios of one run mean something. What is
 //! measured: a warm invoke with one client, the throughput of eight clients over eight
-//! environments, a cold start, the server's resident memory at rest. The floors are
-//! `bare-relay` (one thread, and two side by side with half of the clients each) and, for the
-//! cold start, the sandbox crate's `bare-steps` example. Peers are measured when installed:
+//! environments, cold starts with and without sandboxes that were made ahead, one by one and many
+//! at once, the server's resident memory at rest. The floors are `bare-relay` (one thread, and two
+//! side by side with half of the clients each) and, for the cold start, the sandbox crate's
+//! `bare-steps` example and the start of bash by itself. Peers are measured when installed:
 //! the Runtime Interface Emulator (`LAMBFOLD_BENCH_RIE=PATH`; one client only, it crashes on
 //! two) and `cargo lambda watch` (`LAMBFOLD_BENCH_CARGO_LAMBDA=PATH`).
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command for people
 
+use lambfold_benches::cold::{BASH, Cold, burst, own_start, starts};
 use lambfold_benches::server::{self, Guard, Result, Server, free_port, wait_for_port};
 use lambfold_benches::{Connection, median};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -25,6 +29,7 @@ struct Options {
     rounds: usize,
     seconds: f64,
     cold: usize,
+    burst: usize,
     bin_dir: PathBuf,
     output: PathBuf,
 }
@@ -86,6 +91,8 @@ fn main() -> Result<()> {
 
     let server = Server::start(&lambfold)?;
     let address = server.address();
+    // What is made ahead of need is there by then.
+    std::thread::sleep(Duration::from_secs(1));
     let idle_kib = resident_kib(server.id());
     server.deploy(&function, "echo", "none", &[])?;
     targets.push(Target {
@@ -175,37 +182,40 @@ fn main() -> Result<()> {
         eprintln!("round {} of {} done", round + 1, options.rounds);
     }
 
-    let mut cold_ms = Vec::new();
-    let mut bare_ms = Vec::new();
+    let mut cold = Cold::default();
+    let without = Server::start_with(&lambfold, &["--sandbox-stock", "0"])?;
+    let script = work.path().join("script");
+    std::fs::create_dir(&script)?;
+    std::fs::write(script.join("bootstrap"), BASH)?;
+    std::fs::set_permissions(script.join("bootstrap"), std::fs::Permissions::from_mode(0o755))?;
     let bare_steps = options.bin_dir.join("examples/bare-steps");
     for round in 0..options.rounds {
-        for at in 0..options.cold {
-            server.deploy(&function, &format!("cold-{round}-{at}"), "none", &[])?;
+        let count = options.cold;
+        cold.stocked.extend(starts(&server, &function, &format!("cold-{round}"), count)?);
+        cold.bare_handed.extend(starts(&without, &function, &format!("cold-{round}"), count)?);
+        let output = Command::new(&bare_steps).arg(count.to_string()).arg(&fixed).output()?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            cold.steps.push(line.trim().parse::<f64>()?);
         }
-        for at in 0..options.cold {
-            let path = format!("/2015-03-31/functions/cold-{round}-{at}/invocations");
-            cold_ms.push(once(&address, &path)?);
-            // what is made ahead is made between starts, as between a user's: in quiet moments
-            std::thread::sleep(Duration::from_millis(20));
+        cold.bash.extend(starts(&server, &script, &format!("bash-{round}"), count)?);
+        for _ in 0..count {
+            cold.bash_own.push(own_start(&script.join("bootstrap"))?);
         }
-        if bare_steps.exists() {
-            let output =
-                Command::new(&bare_steps).arg(options.cold.to_string()).arg(&fixed).output()?;
-            for line in String::from_utf8_lossy(&output.stdout).lines() {
-                bare_ms.push(line.trim().parse::<f64>()?);
-            }
-        }
+        eprintln!("cold starts: round {} of {} done", round + 1, options.rounds);
+    }
+    drop((without, keep));
+    for _ in 0..if options.burst > 0 { options.rounds.min(3) } else { 0 } {
+        cold.bursts.push(burst(&lambfold, &function, options.burst)?);
     }
 
-    report(&options, latency, throughput, cold_ms, bare_ms, idle_kib)
+    report(&options, latency, throughput, &mut cold, idle_kib)
 }
 
 fn report(
     options: &Options,
     latency: BTreeMap<String, Vec<f64>>,
     throughput: BTreeMap<String, Vec<f64>>,
-    mut cold_ms: Vec<f64>,
-    mut bare_ms: Vec<f64>,
+    cold: &mut Cold,
     idle_kib: u64,
 ) -> Result<()> {
     let mut table = String::new();
@@ -221,21 +231,13 @@ fn report(
     let relay_eight = at("relay, 1 thread, 8 clients").1.max(at("relay, 2 threads, 8 clients").1);
     let warm = at("lambfold, 1 client").0 / at("relay, 1 client").0;
     let rate = at("lambfold, 8 clients").1 / relay_eight;
-    let (cold, bare) = (median(&mut cold_ms), median(&mut bare_ms));
+    let (cold, cold_json) = cold.report();
     writeln!(
         table,
         "warm invoke, 1 client: {warm:.2} x the relay's median (promise: at most 1.5)"
     )?;
     writeln!(table, "throughput, 8 clients: {rate:.2} x the relay's (promise: at least 0.7)")?;
-    if bare > 0.0 {
-        let ratio = cold / bare;
-        writeln!(
-            table,
-            "cold start: {cold:.2} ms, bare steps {bare:.2} ms: {ratio:.2} x (promise: at most 2)"
-        )?;
-    } else {
-        writeln!(table, "cold start: {cold:.2} ms; bare steps not built")?;
-    }
+    table.push_str(&cold);
     let idle_mib = idle_kib as f64 / 1024.0;
     writeln!(
         table,
@@ -250,8 +252,7 @@ fn report(
         })).collect::<Vec<_>>(),
         "warm_ratio": warm,
         "throughput_ratio": rate,
-        "cold_start_ms": cold,
-        "bare_steps_ms": bare,
+        "cold": cold_json,
         "idle_resident_kib": idle_kib,
     });
     std::fs::write(options.output.join("invoke.json"), serde_json::to_vec_pretty(&json)?)?;
@@ -263,6 +264,7 @@ fn options() -> Result<Options> {
         rounds: 5,
         seconds: 2.0,
         cold: 20,
+        burst: 500,
         bin_dir: "target/release".into(),
         output: "target/bench".into(),
     };
@@ -273,6 +275,7 @@ fn options() -> Result<Options> {
             "--rounds" => options.rounds = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--cold" => options.cold = value.parse()?,
+            "--burst" => options.burst = value.parse()?,
             "--bin-dir" => options.bin_dir = value.into(),
             "--output" => options.output = value.into(),
             _ => return Err(format!("unknown option {flag}").into()),
@@ -283,19 +286,6 @@ fn options() -> Result<Options> {
 
 fn request(path: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{{\"hello\":\"world\"}}").into_bytes()
-}
-
-/// Milliseconds of one request on an open connection; it must be answered with its own event.
-fn once(address: &str, path: &str) -> Result<f64> {
-    let mut connection = Connection::open(address)?.give_up_after(PATIENCE)?;
-    let request = request(path);
-    let start = Instant::now();
-    let (_, body) = connection.call(&request)?;
-    let elapsed = start.elapsed();
-    if body == b"{\"hello\":\"world\"}" {
-        return Ok(elapsed.as_secs_f64() * 1000.0);
-    }
-    Err(format!("{path} answered {}", String::from_utf8_lossy(body)).into())
 }
 
 /// Median latency in µs, and answers a second, of clients that each keep one request in flight.

@@ -210,6 +210,10 @@ pub(crate) struct Serve {
     /// [env: LAMBFOLD_MAX_MEMORY] [default: no limit]
     #[arg(long, value_name = "SIZE")]
     pub(crate) max_memory: Option<String>,
+    /// Sandboxes that are made ahead of cold starts, 0 to 64; each takes about 0.7 MiB, and
+    /// 0 makes none [env: LAMBFOLD_SANDBOX_STOCK] [default: 4]
+    #[arg(long, value_name = "N")]
+    pub(crate) sandbox_stock: Option<String>,
     /// How processors are shared out, by MemorySize: weight, where they are short; aws, one for
     /// each 1,769 MB and never more [env: LAMBFOLD_CPU] [default: weight]
     #[arg(long, value_name = "weight|aws")]

@@ -115,7 +115,8 @@ impl Core {
         let now = ctx.now();
         self.phase = Phase::Init(Init { since_us: now.us(), ready });
         self.set_deadline(now.instant + ctx.init_limit, fx);
-        self.boot(ctx, fx);
+        // Nothing was killed in a new sandbox before this, but perhaps its first program already.
+        self.boot(ctx, 0, fx);
     }
 
     /// Starts an invoke phase.
@@ -179,7 +180,8 @@ impl Core {
         invoke.stage = Stage::Init { event: Box::new(event), since_us: now.us() };
         self.open(&invoke, now, fx);
         self.phase = Phase::Invoke(invoke);
-        self.boot(ctx, fx);
+        let oom_kills = self.cell.as_ref().and_then(|cell| cell.oom_kills()).unwrap_or(0);
+        self.boot(ctx, oom_kills, fx);
     }
 
     /// What every invoke phase begins with.
@@ -214,13 +216,13 @@ impl Core {
     }
 
     /// Starts the external extensions, and the bootstrap when there are none.
-    fn boot(&mut self, ctx: &Context, fx: &mut Effects) {
+    fn boot(&mut self, ctx: &Context, oom_kills: u64, fx: &mut Effects) {
         self.output.open_telemetry(&ctx.clock);
         self.log_init_start(ctx);
         self.spoil_init(ctx);
         self.booted = false;
         self.runtime_ready = false;
-        self.oom_kills = self.cell.as_ref().and_then(|cell| cell.oom_kills()).unwrap_or(0);
+        self.oom_kills = oom_kills;
         if ctx.extensions.is_empty() {
             return self.start_runtime(ctx, fx);
         }
@@ -250,8 +252,13 @@ impl Core {
 
     fn start_runtime(&mut self, ctx: &Context, fx: &mut Effects) {
         self.booted = true;
-        let Some(cell) = &self.cell else { return };
-        match ctx.spawn_runtime(&**cell) {
+        let Some(cell) = &mut self.cell else { return };
+        // That of a new sandbox is on its way already.
+        let started = match cell.first() {
+            Some(process) => Ok(process),
+            None => ctx.spawn_runtime(&**cell),
+        };
+        match started {
             Ok(process) => self.process = Some(process),
             Err(error) => {
                 tracing::warn!(%error, function = %ctx.version.name, "cannot start the runtime");

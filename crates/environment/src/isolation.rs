@@ -62,6 +62,8 @@ impl Squeeze for MemorySqueeze {
 /// A living sandbox. Nothing here blocks.
 pub(crate) trait Cell: Send {
     fn try_event(&self) -> io::Result<Option<Event>>;
+    /// The program that was started with the sandbox, told once.
+    fn first(&mut self) -> Option<ProcessId>;
     /// `output`: where it writes, in place of the common pipe.
     fn spawn(&self, command: Command, output: Option<BorrowedFd<'_>>) -> io::Result<ProcessId>;
     /// With these as stdin, stdout and stderr.
@@ -100,6 +102,9 @@ fn take_apart(mut sandbox: Sandbox) -> io::Result<Made> {
 }
 
 impl Cell for Sandbox {
+    fn first(&mut self) -> Option<ProcessId> {
+        self.take_first()
+    }
     fn try_event(&self) -> io::Result<Option<Event>> {
         Sandbox::try_event(self)
     }

@@ -11,7 +11,7 @@ use lambfold_fault::Faults;
 use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{Finding, PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
-use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Sandboxes, Spec};
+use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Network, Sandboxes, Spec};
 use lambfold_trace::Hub;
 use lambfold_types::{
     Clock, Digest, FunctionVersion, InitializationType, ROOTFS_TAG, SystemClock, limits,
@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -149,6 +150,9 @@ pub struct Launcher {
     sinks: MakeSink,
     missing: Missing,
     config: LauncherConfig,
+    /// Where the Runtime API will be served is known before there is a sandbox, and so is the
+    /// bootstrap's process environment: it is started together with the sandbox.
+    early: bool,
     /// How many environments take their time to shut down.
     leaving: watch::Sender<usize>,
 }
@@ -174,12 +178,15 @@ impl Launcher {
             default: capabilities.missing_programs.clone().into(),
             more: more.map(|(name, list)| (name.clone(), list.clone().into())).collect(),
         };
+        let early = capabilities.network != Network::Host;
         let sinks: MakeSink = Box::new(move |version, stream| {
             Box::new(logs.stream(&version.scope, &version.logging.group, stream))
         });
-        Self::with_isolation(sandboxes, trees, sinks, missing, config)
+        let launcher = Self::made(sandboxes, trees, sinks, missing, config);
+        Arc::new(Self { early, ..launcher })
     }
 
+    #[cfg(test)]
     pub(crate) fn with_isolation(
         isolation: Arc<dyn Isolation>,
         trees: Arc<Trees>,
@@ -187,7 +194,27 @@ impl Launcher {
         missing: Missing,
         config: LauncherConfig,
     ) -> Arc<Self> {
-        Arc::new(Self { isolation, trees, sinks, missing, config, leaving: watch::Sender::new(0) })
+        Arc::new(Self::made(isolation, trees, sinks, missing, config))
+    }
+
+    fn made(
+        isolation: Arc<dyn Isolation>,
+        trees: Arc<Trees>,
+        sinks: MakeSink,
+        missing: Missing,
+        config: LauncherConfig,
+    ) -> Self {
+        let leaving = watch::Sender::new(0);
+        Self { isolation, trees, sinks, missing, config, early: false, leaving }
+    }
+
+    /// What the sandboxes of most functions are like, to make some of them ahead
+    /// ([`lambfold_sandbox::Stock`]).
+    #[must_use]
+    pub fn usual_spec(processors: Processors) -> Spec {
+        let id = "stock".to_owned();
+        let (memory, storage) = (limits::MEMORY_DEFAULT_MIB, limits::EPHEMERAL_STORAGE_DEFAULT_MIB);
+        Spec { id, ..sized(memory, storage, processors) }
     }
 
     /// Makes an environment and runs its init phase. Returns when it is over, however it went: a
@@ -214,30 +241,33 @@ impl Launcher {
         initialization: InitializationType,
     ) -> Result<Arc<Environment>, LaunchError> {
         let function = || version.name.as_str().to_owned();
-        let environment = self.prepare(Arc::clone(&version), initialization, None).await?;
         let (ready, over) = oneshot::channel();
-        environment.inner().with(|core, ctx, fx| core.init(ctx, ready, fx));
+        let environment = self.make(Arc::clone(&version), initialization, None, ready).await?;
         match over.await {
             Ok(true) => Ok(environment),
             Ok(false) | Err(_) => Err(LaunchError::Lost { function: function() }),
         }
     }
 
-    /// Makes an environment in which nothing runs yet.
-    pub(crate) async fn prepare(
+    /// Makes an environment and begins its init phase; `ready` is told when that is over.
+    pub(crate) async fn make(
         self: &Arc<Self>,
         version: Arc<FunctionVersion>,
         initialization: InitializationType,
         shell: Option<InPlace>,
+        ready: oneshot::Sender<bool>,
     ) -> Result<Arc<Environment>, LaunchError> {
         let function = || version.name.as_str().to_owned();
         let rootfs = self.rootfs(&version)?.map(str::to_owned);
         let folders = self.folders(&version, rootfs.as_deref()).await?;
         let id = uuid::Uuid::new_v4();
-        let processors = self.config.processors;
+        let log_stream = stream_name(self.config.clock.epoch_ms(), version.version, id.as_u128());
+        let first = (self.early && shell.is_none() && folders.extensions.is_empty())
+            .then(|| bootstrap(&version, initialization, &log_stream, &[]));
         let spec = Spec {
             rootfs: rootfs.clone(),
-            ..spec(&version, &folders, id.simple().to_string(), processors)
+            first: first.clone(),
+            ..spec(&version, &folders, id.simple().to_string(), self.config.processors)
         };
         let (done, made) = oneshot::channel();
         self.isolation.create(
@@ -258,56 +288,28 @@ impl Launcher {
             .map_err(|source| LaunchError::Descriptors { function: function(), source })?;
         let missing = rootfs.and_then(|name| self.missing.more.get(&name));
         let missing = Arc::clone(missing.unwrap_or(&self.missing.default));
-        let version = Arc::clone(&version);
-        Ok(self.start(version, initialization, folders, id, taken, missing, shell))
-    }
-
-    /// Starts the tasks of an environment; its first process is not started.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one environment, each once")]
-    fn start(
-        &self,
-        version: Arc<FunctionVersion>,
-        initialization: InitializationType,
-        folders: Folders,
-        id: uuid::Uuid,
-        taken: Taken,
-        missing: Arc<MissingPrograms>,
-        shell: Option<InPlace>,
-    ) -> Arc<Environment> {
-        let clock = Arc::clone(&self.config.clock);
-        let log_stream = stream_name(clock.epoch_ms(), version.version, id.as_u128());
-        let sink = (self.sinks)(&version, &log_stream);
-        let extensions = taken.extensions.as_ref().map(|(pipe, _)| Arc::clone(pipe.get_ref()));
-        let output = Output::new(
-            Arc::clone(taken.pipe.get_ref()),
-            extensions,
-            sink,
-            &version.logging,
-            missing,
-        );
         let opened: Vec<_> =
             taken.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let runtime_api = variables::runtime_api(&version, &opened);
-        let extension_env =
-            variables::extension_variables(&version, initialization, &log_stream, &runtime_api);
-        let mut command = Command {
-            programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
-            args: Vec::new(),
-            env: variables::variables(&version, initialization, &log_stream, &runtime_api),
-            cwd: "/var/task".to_owned(),
-        };
+        let mut command =
+            first.unwrap_or_else(|| bootstrap(&version, initialization, &log_stream, &opened));
         let mut init_limit = init_limit(&version, initialization);
         let shell = shell.map(|(place, change)| {
             change(&mut command);
             init_limit = FOREVER;
             place
         });
-        let generation = AtomicU64::new(0);
+        let clock = Arc::clone(&self.config.clock);
         let (scope, name) = (&version.scope, &version.name);
         let traces = &self.config.traces;
         let tap = traces.tap(scope, name, version.version, &log_stream, Arc::clone(&clock));
         let ctx = Context {
-            extension_env,
+            extension_env: variables::extension_variables(
+                &version,
+                initialization,
+                &log_stream,
+                &variables::runtime_api(&version, &opened),
+            ),
+            init_limit,
             version,
             initialization,
             clock,
@@ -316,14 +318,36 @@ impl Launcher {
             command,
             extensions: folders.extensions.clone(),
             leaving: self.leaving.clone(),
-            init_limit,
-            generation,
+            generation: AtomicU64::new(0),
             tap,
             shell,
         };
+        Ok(self.start(ctx, folders, taken, missing, ready))
+    }
+
+    /// Starts the init phase of an environment and then its tasks: a process that was started with
+    /// the sandbox may be there already.
+    fn start(
+        &self,
+        ctx: Context,
+        folders: Folders,
+        taken: Taken,
+        missing: Arc<MissingPrograms>,
+        ready: oneshot::Sender<bool>,
+    ) -> Arc<Environment> {
+        let sink = (self.sinks)(&ctx.version, &ctx.log_stream);
+        let extensions = taken.extensions.as_ref().map(|(pipe, _)| Arc::clone(pipe.get_ref()));
+        let output = Output::new(
+            Arc::clone(taken.pipe.get_ref()),
+            extensions,
+            sink,
+            &ctx.version.logging,
+            missing,
+        );
         let (extension_pipe, extension_output) = taken.extensions.unzip();
         let core = Core::new(taken.cell, output, extension_output);
         let inner = Inner::new(core, ctx, folders);
+        inner.with(|core, ctx, fx| core.init(ctx, ready, fx));
         let mut tasks = vec![
             tokio::spawn(serve(taken.listeners, Arc::clone(&inner), Limits::default())),
             tokio::spawn(keeper::keep(Arc::clone(&inner), taken.events)),
@@ -411,6 +435,23 @@ impl Launcher {
     }
 }
 
+/// What starts the bootstrap; `opened` is where the Runtime API is served, if it is not where it is
+/// asked to be.
+fn bootstrap(
+    version: &FunctionVersion,
+    initialization: InitializationType,
+    log_stream: &str,
+    opened: &[SocketAddr],
+) -> Command {
+    let runtime_api = variables::runtime_api(version, opened);
+    Command {
+        programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
+        args: Vec::new(),
+        env: variables::variables(version, initialization, log_stream, &runtime_api),
+        cwd: "/var/task".to_owned(),
+    }
+}
+
 /// Budget of the init phase: nobody waits for a provisioned environment.
 fn init_limit(version: &FunctionVersion, initialization: InitializationType) -> Duration {
     match initialization {
@@ -443,28 +484,30 @@ fn cpu_quota_us(memory_mib: u32) -> u64 {
 }
 
 fn spec(version: &FunctionVersion, folders: &Folders, id: String, processors: Processors) -> Spec {
-    const MIB: u64 = 1 << 20;
     let bind =
         |source: &PathBuf, target: &str| Bind { source: source.clone(), target: target.to_owned() };
     let mut binds = vec![bind(&folders.task, "/var/task")];
     binds.extend(folders.opt.as_ref().map(|opt| bind(opt, "/opt")));
-    let weight = version.memory_mib * WEIGHT_PER_CPU / MIB_PER_CPU;
+    Spec { id, binds, ..sized(version.memory_mib, version.ephemeral_storage_mib, processors) }
+}
+
+/// What sandboxes of this MemorySize and EphemeralStorage have in common, MiB.
+fn sized(memory_mib: u32, ephemeral_storage_mib: u32, processors: Processors) -> Spec {
+    const MIB: u64 = 1 << 20;
     Spec {
-        id,
-        binds,
-        tmp_bytes: u64::from(version.ephemeral_storage_mib) * MIB,
-        memory_bytes: u64::from(version.memory_mib) * MIB,
+        tmp_bytes: u64::from(ephemeral_storage_mib) * MIB,
+        memory_bytes: u64::from(memory_mib) * MIB,
         processes: limits::PROCESSES,
         open_files: limits::OPEN_FILES,
-        cpu_weight: u64::from(weight.max(1)),
+        cpu_weight: u64::from((memory_mib * WEIGHT_PER_CPU / MIB_PER_CPU).max(1)),
         cpu_quota_us: match processors {
             Processors::Weight => 0,
-            Processors::Quota => cpu_quota_us(version.memory_mib),
+            Processors::Quota => cpu_quota_us(memory_mib),
         },
-        rootfs: None,
         listeners: variables::listeners(),
         // An address, as AWS does it: it resolves without an entry in /etc/hosts.
         hostname: "169.254.100.1".to_owned(),
+        ..Spec::default()
     }
 }
 

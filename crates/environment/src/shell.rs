@@ -169,15 +169,10 @@ impl Launcher {
                 command.env.push(("TERM".to_owned(), name));
             }
         };
-        let environment = self
-            .prepare(
-                Arc::clone(&version),
-                InitializationType::OnDemand,
-                Some((place, Box::new(change))),
-            )
-            .await?;
         let (sender, ready) = oneshot::channel();
-        environment.inner().with(|core, ctx, fx| core.init(ctx, sender, fx));
+        let shell = Some((place, Box::new(change) as _));
+        let environment =
+            self.make(Arc::clone(&version), InitializationType::OnDemand, shell, sender).await?;
         let has_curl = has_program(&environment, "curl");
         Ok(Shell { environment, streams, ready, end, has_curl })
     }

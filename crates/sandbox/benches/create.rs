@@ -1,6 +1,8 @@
 //! Time from the request for a sandbox to a program that runs in it, and of each step.
 //!
-//! `cargo bench -p lambfold-sandbox -- [ROUNDS] [nat] [at-once]`
+//! `cargo bench -p lambfold-sandbox -- [ROUNDS] [nat] [stock] [at-once]`
+//!
+//! `stock`: sandboxes are made ahead, and each round takes one of them.
 //!
 //! `at-once`: so many requests at one time, how many are done in a second, and what each sandbox
 //! takes of the machine's memory.
@@ -11,8 +13,10 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lambfold_sandbox::{Bind, Command, Config, Event, Network, Sandbox, Sandboxes, Spec};
+use lambfold_sandbox::{Bind, Command, Config, Event, Network, Sandbox, Sandboxes, Spec, Stock};
 use rustix::event::{PollFd, PollFlags};
+
+const STOCK: usize = 4;
 
 fn main() {
     lambfold_sandbox::dispatch();
@@ -26,7 +30,6 @@ fn main() {
     if std::env::args().any(|a| a == "nat") {
         config.network = Network::Nat;
     }
-    let sandboxes = Sandboxes::start(config).unwrap();
     let spec = |n: usize| Spec {
         id: format!("bench-{n}"),
         binds: vec![
@@ -36,10 +39,16 @@ fn main() {
         tmp_bytes,
         memory_bytes: 128 << 20,
         processes: 1024,
+        cpu_weight: 7,
         listeners: vec!["127.0.0.1:9001".parse().unwrap(), "169.254.100.1:9001".parse().unwrap()],
         hostname: "bench".to_owned(),
         ..Spec::default()
     };
+    if std::env::args().any(|a| a == "stock") {
+        config.stock = Some(Stock { size: STOCK, first: spec(0) });
+    }
+    let size = config.stock.as_ref().map_or(0, |stock| stock.size);
+    let sandboxes = Sandboxes::start(config).unwrap();
     // Statically linked on every Debian.
     let command = Command {
         programs: vec!["/usr/sbin/ldconfig".to_owned(), "/usr/bin/true".to_owned()],
@@ -47,20 +56,21 @@ fn main() {
         env: Vec::new(),
         cwd: "/var/task".to_owned(),
     };
+    let spec = |n: usize| Spec { first: Some(command.clone()), ..spec(n) };
     if std::env::args().any(|a| a == "at-once") {
         return at_once(&sandboxes, (0..rounds).map(spec));
     }
-    let (mut created, mut started, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut created, mut ended) = (Vec::new(), Vec::new());
     let mut steps: BTreeMap<_, Vec<Duration>> = BTreeMap::new();
     for n in 0..rounds {
+        while sandboxes.in_stock() < size {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let start = Instant::now();
         let (done, made) = mpsc::channel();
         sandboxes.create(spec(n), move |sandbox| done.send(sandbox).unwrap());
         let sandbox = made.recv().unwrap().unwrap();
         created.push(start.elapsed());
-        sandbox.spawn(command.clone()).unwrap();
-        wait(&sandbox, |event| matches!(event, Event::Started(_)));
-        started.push(start.elapsed());
         wait(&sandbox, |event| matches!(event, Event::Exited { .. }));
         ended.push(start.elapsed());
         for timing in sandbox.timings() {
@@ -71,7 +81,6 @@ fn main() {
         std::thread::sleep(Duration::from_millis(20));
     }
     println!("{:24} {:>8.3} ms", "created", median(&mut created));
-    println!("{:24} {:>8.3} ms", "started", median(&mut started));
     println!("{:24} {:>8.3} ms", "exited", median(&mut ended));
     for (step, mut times) in steps {
         println!("  {:22} {:>8.3} ms", step.name(), median(&mut times));

@@ -71,7 +71,7 @@ pub(crate) struct Hierarchies {
 }
 
 /// The limits of one sandbox; 0 is none.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Limits {
     pub(crate) memory_bytes: u64,
     pub(crate) processes: u64,
@@ -257,39 +257,52 @@ impl Group {
         self.number
     }
 
-    /// Sets the limits.
-    pub(crate) fn limit(&self, limits: Limits) -> io::Result<()> {
+    /// Sets the limits. `set`: those that it has, each of which may become another one, but not none.
+    pub(crate) fn limit(&self, limits: Limits, set: Option<Limits>) -> io::Result<()> {
+        let before = set.unwrap_or_default();
         let Limits { memory_bytes, processes, cpu_weight, cpu_quota_us } = limits;
+        let new_memory = memory_bytes != before.memory_bytes;
+        let new_processes = processes != before.processes;
+        let new_weight = cpu_weight != before.cpu_weight;
+        let new_quota = cpu_quota_us != before.cpu_quota_us;
         for (dir, used) in &self.limits {
             let put = |file: &str, value: u64| put(dir.as_fd(), file, &value.to_string());
             match *used {
-                Use::Memory if memory_bytes > 0 => {
+                Use::Memory if new_memory => {
+                    let with_swap = || optional(put("memory.memsw.limit_in_bytes", memory_bytes));
+                    // The one may never be above the other.
+                    let grows = before.memory_bytes > 0 && memory_bytes > before.memory_bytes;
+                    if grows {
+                        with_swap()?;
+                    }
                     put("memory.limit_in_bytes", memory_bytes)?;
-                    optional(put("memory.memsw.limit_in_bytes", memory_bytes))?;
+                    if !grows {
+                        with_swap()?;
+                    }
                 }
-                Use::Pids if processes > 0 => put("pids.max", processes)?,
+                Use::Pids if new_processes => put("pids.max", processes)?,
                 Use::Cpu { alone } => {
-                    if cpu_weight > 0 {
+                    if new_weight {
                         let factor = if alone { ALONE } else { 1 };
                         put("cpu.shares", shares(factor * cpu_weight))?;
                     }
-                    if cpu_quota_us > 0 {
+                    if new_quota {
                         put("cpu.cfs_period_us", CPU_PERIOD_US)?;
                         put("cpu.cfs_quota_us", cpu_quota_us)?;
                     }
                 }
                 Use::Unified { memory, pids, cpu } => {
-                    if memory && memory_bytes > 0 {
+                    if memory && new_memory {
                         put("memory.max", memory_bytes)?;
                         optional(put("memory.swap.max", 0))?;
                     }
-                    if pids && processes > 0 {
+                    if pids && new_processes {
                         put("pids.max", processes)?;
                     }
-                    if cpu && cpu_weight > 0 {
+                    if cpu && new_weight {
                         put("cpu.weight", cpu_weight)?;
                     }
-                    if cpu && cpu_quota_us > 0 {
+                    if cpu && new_quota {
                         let quota = format!("{cpu_quota_us} {CPU_PERIOD_US}");
                         self::put(dir.as_fd(), "cpu.max", &quota)?;
                     }
@@ -374,12 +387,20 @@ mod tests {
         };
         let limits =
             Limits { memory_bytes: 134_217_728, processes: 7, cpu_weight: 55, cpu_quota_us: 7_235 };
-        group.limit(limits).unwrap();
+        group.limit(limits, None).unwrap();
         let read = |file| fs::read_to_string(group_dir.join(file)).unwrap();
         assert_eq!(read("memory.max"), "134217728");
         assert_eq!(read("memory.swap.max"), "0");
         assert_eq!(read("pids.max"), "7");
         assert_eq!(read("cpu.weight"), "55");
         assert_eq!(read("cpu.max"), "7235 100000");
+        // What is to stay is not written again.
+        for file in files {
+            fs::write(group_dir.join(file), "").unwrap();
+        }
+        let other = Limits { memory_bytes: 7, ..limits };
+        group.limit(other, Some(limits)).unwrap();
+        let written = files.map(read);
+        assert_eq!(written, ["7", "0", "", "", "", "", ""]);
     }
 }

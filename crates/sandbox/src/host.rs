@@ -4,6 +4,7 @@ mod check;
 mod probe;
 mod sandbox;
 mod squeeze;
+mod stock;
 pub(crate) mod sweep;
 mod terminal;
 
@@ -25,9 +26,11 @@ pub use squeeze::MemorySqueeze;
 pub use sweep::sweep;
 pub use terminal::{input_pipe, set_size, terminal};
 
+use stock::{Lack, Stock};
+
 use crate::capabilities::Capabilities;
 use crate::spawner;
-use crate::spec::{Config, CreateError, Spec, StartError, Victim};
+use crate::spec::{self, Config, CreateError, Spec, StartError, Victim};
 use crate::wire::{self, FromSpawner, Received, Receiver, ToSpawner};
 
 /// Between two attempts to replace a spawner that died.
@@ -48,10 +51,27 @@ pub fn is_root() -> bool {
 
 type Done = Box<dyn FnOnce(Result<Sandbox, CreateError>) + Send>;
 
+/// A sandbox that the spawner makes.
 struct Pending {
     id: String,
+    /// With [`Spec::first`].
+    first: bool,
     control: OwnedFd,
     output: OwnedFd,
+    then: Then,
+}
+
+/// Where a sandbox goes when it is made.
+enum Then {
+    Caller(Done),
+    Stock,
+}
+
+/// A sandbox of the stock that the spawner finishes.
+struct Filling {
+    id: String,
+    first: bool,
+    sandbox: Sandbox,
     done: Done,
 }
 
@@ -67,6 +87,8 @@ struct State {
     socket: Option<Arc<OwnedFd>>,
     spawner_pid: u32,
     pending: HashMap<u64, Pending>,
+    filling: HashMap<u64, Filling>,
+    stock: Stock,
     unsent: VecDeque<Unsent>,
     next_ticket: u64,
     stopping: bool,
@@ -116,8 +138,11 @@ impl Sandboxes {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|e| execute(e.into()))?;
         let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                stock: Stock::new(config.stock.as_ref()),
+                ..State::default()
+            }),
             config: config.clone(),
-            state: Mutex::default(),
             wake,
             capabilities: OnceLock::new(),
         });
@@ -143,6 +168,11 @@ impl Sandboxes {
         self.shared.lock().spawner_pid
     }
 
+    /// How many sandboxes of [`Config::stock`] are ready to be given away.
+    pub fn in_stock(&self) -> usize {
+        self.shared.lock().stock.len()
+    }
+
     /// Makes a sandbox; `done` is called once, mostly on a thread of this crate: it must not block.
     pub fn create(
         &self,
@@ -165,30 +195,37 @@ impl Sandboxes {
         if let Err((field, reason)) = check::spec(&self.shared.config, &spec) {
             return Err((done, Refused::Field(field, reason)));
         }
-        let id = spec.id.clone();
-        let made = (|| {
-            let (control, theirs) = wire::pair()?;
-            let (output, write) = output_pipe()?;
-            Ok((control, theirs, output, write))
-        })();
-        let (control, theirs, output, write) = match made {
-            Ok(made) => made,
-            Err(e) => return Err((done, Refused::System(e))),
-        };
         let mut state = self.shared.lock();
         let Some(socket) = state.socket.clone() else { return Err((done, Refused::Gone)) };
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        let bytes = match serde_json::to_vec(&ToSpawner::Create { ticket, spec: Box::new(spec) }) {
-            Ok(bytes) => bytes,
-            Err(e) => return Err((done, Refused::System(e.into()))),
+        let found = state.stock.take(&spec);
+        state.stock.asked(&spec, Instant::now());
+        let (id, first) = (spec.id.clone(), spec.first.is_some());
+        let Some((ticket, sandbox)) = found else {
+            let asked = state.ask(&socket, &self.shared.wake, spec, true);
+            return match asked {
+                Ok((ticket, control, output)) => {
+                    let then = Then::Caller(done);
+                    state.pending.insert(ticket, Pending { id, first, control, output, then });
+                    Ok(())
+                }
+                Err(e) => Err((done, Refused::System(e))),
+            };
         };
-        let message = Unsent { bytes, fds: vec![theirs, write] };
-        if let Err(e) = state.send(&socket, message, &self.shared.wake) {
-            return Err((done, Refused::System(e)));
+        let command = spec.first.clone();
+        let message = ToSpawner::Fill { ticket, spec: Box::new(spec) };
+        let wake = &self.shared.wake;
+        match state.say(&socket, wake, &message, command.as_ref(), Vec::new()) {
+            Ok(()) => {
+                state.filling.insert(ticket, Filling { id, first, sandbox, done });
+                Ok(())
+            }
+            Err(e) => {
+                // Dropping it takes the lock.
+                drop(state);
+                drop(sandbox);
+                Err((done, Refused::System(e)))
+            }
         }
-        state.pending.insert(ticket, Pending { id, control, output, done });
-        Ok(())
     }
 }
 
@@ -223,13 +260,76 @@ impl Shared {
     fn destroy(&self, ticket: u64) {
         let mut state = self.lock();
         let Some(socket) = state.socket.clone() else { return };
-        if let Ok(bytes) = serde_json::to_vec(&ToSpawner::Destroy { ticket }) {
-            let _ = state.send(&socket, Unsent { bytes, fds: Vec::new() }, &self.wake);
-        }
+        let message = ToSpawner::Destroy { ticket };
+        let _ = state.say(&socket, &self.wake, &message, None, Vec::new());
     }
 }
 
 impl State {
+    /// Asks for a sandbox: its ticket, and our ends of its control socket and its output.
+    fn ask(
+        &mut self,
+        socket: &OwnedFd,
+        wake: &OwnedFd,
+        spec: Spec,
+        fill: bool,
+    ) -> io::Result<(u64, OwnedFd, OwnedFd)> {
+        let (control, theirs) = wire::pair()?;
+        let (output, write) = output_pipe()?;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let first = spec.first.clone();
+        let message = ToSpawner::Create { ticket, spec: Box::new(spec), fill };
+        self.say(socket, wake, &message, first.as_ref(), vec![theirs, write])?;
+        Ok((ticket, control, output))
+    }
+
+    fn say(
+        &mut self,
+        socket: &OwnedFd,
+        wake: &OwnedFd,
+        message: &ToSpawner,
+        first: Option<&spec::Command>,
+        fds: Vec<OwnedFd>,
+    ) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(message)?;
+        if let Some(first) = first {
+            bytes.push(wire::SEPARATOR);
+            serde_json::to_writer(&mut bytes, first)?;
+        }
+        self.send(socket, Unsent { bytes, fds }, wake)
+    }
+
+    /// Makes a sandbox for the stock where there is one too few and the moment is quiet. Returns
+    /// for how long it is to be quiet first, and what is in the stock in its place.
+    fn restock(&mut self, socket: &OwnedFd, wake: &OwnedFd) -> (Option<Duration>, Option<Sandbox>) {
+        if !self.pending.is_empty() {
+            // Its answer comes by here.
+            return (None, None);
+        }
+        match self.stock.lacks(Instant::now()) {
+            Lack::Nothing => (None, None),
+            Lack::Later(wait) => (Some(wait), None),
+            Lack::One(pattern) => {
+                match self.ask(socket, wake, Spec::clone(&pattern), false) {
+                    Ok((ticket, control, output)) => {
+                        self.stock.making(*pattern);
+                        let pending = Pending {
+                            id: String::new(),
+                            first: false,
+                            control,
+                            output,
+                            then: Then::Stock,
+                        };
+                        self.pending.insert(ticket, pending);
+                    }
+                    Err(_) => self.stock.failed(),
+                }
+                (None, self.stock.surplus())
+            }
+        }
+    }
+
     /// Sends now if that is possible without waiting, else leaves it to the thread.
     fn send(&mut self, socket: &OwnedFd, message: Unsent, wake: &OwnedFd) -> io::Result<()> {
         if self.unsent.is_empty() {
@@ -322,17 +422,28 @@ fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), StartError>>) {
                     let _ = started.send(Ok(()));
                 }
                 serve(shared, &socket);
-                let failed = {
+                let (pending, filling, stock) = {
                     let mut state = shared.lock();
                     state.socket = None;
                     state.spawner_pid = 0;
                     state.unsent.clear();
-                    std::mem::take(&mut state.pending)
+                    let state = &mut *state;
+                    (
+                        std::mem::take(&mut state.pending),
+                        std::mem::take(&mut state.filling),
+                        state.stock.empty(),
+                    )
                 };
                 // The last end of the socket: an orderly spawner kills its sandboxes and ends.
                 drop(socket);
-                for (_, pending) in failed {
-                    (pending.done)(Err(CreateError::SpawnerGone { id: pending.id }));
+                drop(stock);
+                for (_, Filling { id, done, .. }) in filling {
+                    done(Err(CreateError::SpawnerGone { id }));
+                }
+                for (_, Pending { id, then, .. }) in pending {
+                    if let Then::Caller(done) = then {
+                        done(Err(CreateError::SpawnerGone { id }));
+                    }
                 }
                 let _ = child.wait();
             }
@@ -360,17 +471,20 @@ fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), StartError>>) {
 fn serve(shared: &Arc<Shared>, socket: &OwnedFd) {
     let mut receiver = Receiver::new();
     loop {
-        let (stopping, unsent) = {
-            let state = shared.lock();
-            (state.stopping, !state.unsent.is_empty())
+        let (unsent, quiet, surplus) = {
+            let mut state = shared.lock();
+            if state.stopping {
+                return;
+            }
+            let (quiet, surplus) = state.restock(socket, &shared.wake);
+            (!state.unsent.is_empty(), quiet, surplus)
         };
-        if stopping {
-            return;
-        }
+        drop(surplus);
+        let quiet = quiet.and_then(|wait| Timespec::try_from(wait).ok());
         let events = if unsent { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
         let mut polls = [PollFd::new(socket, events), PollFd::new(&shared.wake, PollFlags::IN)];
-        match rustix::event::poll(&mut polls, None) {
-            Err(rustix::io::Errno::INTR) => continue,
+        match rustix::event::poll(&mut polls, quiet.as_ref()) {
+            Err(rustix::io::Errno::INTR) | Ok(0) => continue,
             Err(_) => return,
             Ok(_) => {}
         }
@@ -412,10 +526,30 @@ fn handle(shared: &Arc<Shared>, message: FromSpawner, fds: Vec<OwnedFd>) {
     match message {
         FromSpawner::Created { ticket, timings, listeners, files } => {
             let pending = shared.lock().pending.remove(&ticket);
-            if let Some(Pending { id, control, output, done }) = pending {
-                let made =
-                    sandbox::Made { id, ticket, control, output, timings, listeners, files, fds };
-                done(Sandbox::new(Arc::clone(shared), made));
+            let Some(Pending { id, first, control, output, then }) = pending else { return };
+            let made = sandbox::Made {
+                id,
+                ticket,
+                first,
+                control,
+                output,
+                timings,
+                listeners,
+                files,
+                fds,
+            };
+            let made = Sandbox::new(Arc::clone(shared), made);
+            match (then, made) {
+                (Then::Caller(done), made) => done(made),
+                (Then::Stock, Ok(sandbox)) => shared.lock().stock.add(ticket, sandbox),
+                (Then::Stock, Err(_)) => shared.lock().stock.failed(),
+            }
+        }
+        FromSpawner::Filled { ticket, timings } => {
+            let filling = shared.lock().filling.remove(&ticket);
+            if let Some(Filling { id, first, mut sandbox, done }) = filling {
+                sandbox.fill(id, first, timings);
+                done(Ok(sandbox));
             }
         }
         // No step looks for a process but the check that the spawner still lives.
@@ -434,9 +568,19 @@ fn handle(shared: &Arc<Shared>, message: FromSpawner, fds: Vec<OwnedFd>) {
 }
 
 fn fail(shared: &Shared, ticket: u64, error: impl FnOnce(String) -> CreateError) {
-    let pending = shared.lock().pending.remove(&ticket);
-    if let Some(pending) = pending {
-        (pending.done)(Err(error(pending.id)));
+    let (pending, filling, lost) = {
+        let mut state = shared.lock();
+        let pending = state.pending.remove(&ticket);
+        if pending.as_ref().is_some_and(|pending| matches!(pending.then, Then::Stock)) {
+            state.stock.failed();
+        }
+        (pending, state.filling.remove(&ticket), state.stock.lose(ticket))
+    };
+    drop(lost);
+    match (pending, filling) {
+        (Some(Pending { id, then: Then::Caller(done), .. }), _)
+        | (_, Some(Filling { id, done, .. })) => done(Err(error(id))),
+        _ => {}
     }
 }
 

@@ -29,6 +29,9 @@ pub(crate) struct Kit<'a> {
     pub(crate) control: &'a OwnedFd,
     /// Write end of the guests' output.
     pub(crate) output: &'a OwnedFd,
+    /// Where the first guest is told its program, and its own end of it. The spawner has the former
+    /// too.
+    pub(crate) orders: &'a (OwnedFd, OwnedFd),
     /// The spawner's socket to the host, for one message.
     pub(crate) reply: &'a OwnedFd,
     /// Tells when the spawner is dead.
@@ -38,8 +41,6 @@ pub(crate) struct Kit<'a> {
     pub(crate) namespace: &'a OwnedFd,
     pub(crate) network: Option<&'a Prepared>,
     pub(crate) group: &'a Group,
-    /// Views, each with its target.
-    pub(crate) binds: &'a [(OwnedFd, String)],
     pub(crate) tmp: Option<&'a OwnedFd>,
     /// The host's `/proc` is below and has to go.
     pub(crate) keep_proc: bool,
@@ -55,7 +56,7 @@ impl Kit<'_> {
         let group = self.group;
         [self.control, self.output, self.reply, self.spawner, self.null, self.namespace]
             .into_iter()
-            .chain(self.binds.iter().map(|(fd, _)| fd))
+            .chain([&self.orders.0, &self.orders.1])
             .chain(self.tmp)
             .chain(self.network.map(|network| &network.namespace))
             .chain(group.enter.iter().map(|(fd, _)| fd))

@@ -39,7 +39,7 @@ pub use host::{
 };
 pub use spec::{
     Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Network,
-    ProcessId, Rootfs, Spec, StartError, User, Victim,
+    ProcessId, Rootfs, Spec, StartError, Stock, User, Victim,
 };
 pub use step::{Step, StepError, StepOutcome, StepReport, StepTiming};
 pub use unconfined::Unconfined;

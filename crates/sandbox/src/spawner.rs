@@ -17,12 +17,12 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::capabilities::Capabilities;
-use crate::cgroup::{Group, Hierarchies};
+use crate::cgroup::{Group, Hierarchies, Limits};
 use crate::ids::Ids;
 use crate::init::exit_status;
 use crate::network::{Prepared, Seat, Way};
 use crate::seccomp::Filter;
-use crate::spec::{Config, ExitStatus};
+use crate::spec::{Config, ExitStatus, Spec};
 use crate::step::StepError;
 use crate::sys;
 use crate::tmp::Maker;
@@ -54,7 +54,11 @@ struct Parts {
 /// A request that waits for its image.
 struct Waiting {
     ticket: u64,
-    spec: Box<crate::spec::Spec>,
+    spec: Box<Spec>,
+    /// Its first program, as the guest is told it.
+    first: Option<Vec<u8>>,
+    /// It is for somebody, and not made ahead.
+    fill: bool,
     control: OwnedFd,
     output: OwnedFd,
 }
@@ -64,6 +68,21 @@ struct Living {
     pidfd: OwnedFd,
     group: u64,
     seat: Option<Seat>,
+    /// It was made ahead, and is nobody's yet.
+    unfilled: Option<Unfilled>,
+}
+
+/// What it takes to finish a sandbox that was made ahead.
+struct Unfilled {
+    /// Its mount namespace.
+    mounts: OwnedFd,
+    group: Group,
+    /// The limits that the group has.
+    limits: Limits,
+    /// Where its first guest is told its program.
+    orders: OwnedFd,
+    /// Its `/tmp` is charged to its guests.
+    tmpfs: bool,
 }
 
 /// Images of one size.
@@ -105,6 +124,8 @@ struct Spawner {
     parts: Vec<Parts>,
     stocks: HashMap<u64, Stock>,
     living: HashMap<Pid, Living>,
+    /// The living by their tickets.
+    tickets: HashMap<u64, Pid>,
 }
 
 /// The role's main: returns its exit code.
@@ -148,6 +169,7 @@ fn run() -> io::Result<()> {
     let rules: Vec<_> = spawner.way.iter().map(Way::rules).collect();
     wire::send(spawner.socket.as_fd(), &ready, &rules, true)?;
     drop(rules);
+    sys::trim_memory();
     let outcome = spawner.serve(&mut receiver);
     spawner.end();
     outcome
@@ -183,7 +205,9 @@ impl Spawner {
             if ready[0] {
                 to_do = true;
                 match receiver.receive(&self.socket, false)? {
-                    Received::Message(message, fds) => self.handle(message, fds)?,
+                    Received::Message(message, fds) => {
+                        self.handle(message, fds, receiver.beside())?;
+                    }
                     Received::Nothing => {}
                     Received::End => return Ok(()),
                 }
@@ -191,17 +215,25 @@ impl Spawner {
         }
     }
 
-    fn handle(&mut self, message: ToSpawner, fds: Vec<OwnedFd>) -> io::Result<()> {
+    fn handle(
+        &mut self,
+        message: ToSpawner,
+        fds: Vec<OwnedFd>,
+        first: Option<&[u8]>,
+    ) -> io::Result<()> {
         match message {
-            ToSpawner::Create { ticket, spec } => {
+            ToSpawner::Create { ticket, spec, fill } => {
                 let mut fds = fds.into_iter();
                 let (Some(control), Some(output)) = (fds.next(), fds.next()) else {
                     return Err(io::Error::from_raw_os_error(libc::EPROTO));
                 };
-                self.create(Waiting { ticket, spec, control, output })
+                let first = first.map(<[u8]>::to_vec);
+                self.create(Waiting { ticket, spec, first, fill, control, output })
             }
+            ToSpawner::Fill { ticket, spec } => self.fill(ticket, &spec, first),
             ToSpawner::Destroy { ticket } => {
-                if let Some(living) = self.living.values().find(|l| l.ticket == ticket) {
+                let living = self.tickets.get(&ticket).and_then(|pid| self.living.get(pid));
+                if let Some(living) = living {
                     let _ = rustix::process::pidfd_send_signal(&living.pidfd, Signal::KILL);
                 }
                 Ok(())
@@ -223,6 +255,7 @@ impl Spawner {
         while rustix::io::read(&self.signals, &mut drain).is_ok_and(|n| n > 0) {}
         while let Some((pid, status)) = wait_child(WaitOptions::NOHANG)? {
             if let Some(living) = self.living.remove(&pid) {
+                self.tickets.remove(&living.ticket);
                 self.groups.remove(living.group);
                 self.release(living.seat);
                 self.say(&FromSpawner::Reaped { ticket: living.ticket, status })?;

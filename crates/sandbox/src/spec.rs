@@ -32,6 +32,8 @@ pub struct Config {
     pub hosts: Vec<(std::net::Ipv4Addr, String)>,
     /// Sizes of `/tmp`, in bytes, for which a few are made ahead; others are learned in use.
     pub tmp_ready_bytes: Vec<u64>,
+    /// Sandboxes that are made ahead of need, in quiet moments; `None`: none.
+    pub stock: Option<Stock>,
     /// Kills a process at a named step, to test what is left; builds without debug assertions and
     /// without the feature `faults` refuse it.
     pub fault: Option<Fault>,
@@ -50,9 +52,22 @@ impl Config {
             program: None,
             hosts: Vec::new(),
             tmp_ready_bytes: Vec::new(),
+            stock: None,
             fault: None,
         }
     }
+}
+
+/// Sandboxes that are made before anybody asks for them: up to their views of the host's folders
+/// and their limits, which are all that is left to do then. Each is given away once; a used one
+/// never comes back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Stock {
+    /// How many.
+    pub size: usize,
+    /// What they are made for until others are asked for: from then on they are like those that
+    /// were asked for last. Its views and limits are of no matter.
+    pub first: Spec,
 }
 
 /// Where the root file system of a sandbox comes from.
@@ -120,7 +135,7 @@ pub enum Victim {
 pub const CPU_PERIOD_US: u64 = 100_000;
 
 /// One sandbox.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// Names it; `[A-Za-z0-9_.-]{1,64}`, unique among the living.
     pub id: String,
@@ -147,6 +162,48 @@ pub struct Spec {
     pub listeners: Vec<SocketAddrV4>,
     /// Host name inside.
     pub hostname: String,
+    /// A program that is started as soon as the sandbox is whole, without another question; its id
+    /// is [`ProcessId::FIRST`]. That it executes is not said ([`Event::Started`]): nobody is woken
+    /// for it.
+    #[serde(skip)] // it goes beside the rest, for the guest alone to read
+    pub first: Option<Command>,
+}
+
+impl Spec {
+    /// What sandboxes are made ahead by, once this one was asked for.
+    pub(crate) fn pattern(&self) -> Spec {
+        Spec { id: String::new(), binds: Vec::new(), first: None, ..self.clone() }
+    }
+
+    /// Whether a sandbox that was made by the other one can be given away for it: they differ in
+    /// nothing but the name, the views, the first program, and how much the limits are. Whether
+    /// there is a limit at all belongs to it, since none cannot be set back.
+    pub(crate) fn is_like(&self, other: &Spec) -> bool {
+        let limits = |spec: &Spec| {
+            [spec.memory_bytes, spec.cpu_weight, spec.cpu_quota_us].map(|value| value > 0)
+        };
+        let Spec {
+            id: _,
+            binds: _,
+            tmp_bytes,
+            memory_bytes: _,
+            processes,
+            open_files,
+            cpu_weight: _,
+            cpu_quota_us: _,
+            rootfs,
+            listeners,
+            hostname,
+            first: _,
+        } = self;
+        *tmp_bytes == other.tmp_bytes
+            && *processes == other.processes
+            && *open_files == other.open_files
+            && *rootfs == other.rootfs
+            && *listeners == other.listeners
+            && *hostname == other.hostname
+            && limits(self) == limits(other)
+    }
 }
 
 /// A read-only view of a host directory inside a sandbox.
@@ -171,9 +228,14 @@ pub struct Command {
     pub cwd: String,
 }
 
-/// Names a process started by [`crate::Sandbox::spawn`]; unique within its sandbox, not a pid.
+/// Names a process started by [`crate::Sandbox::spawn`] or with the sandbox; unique within its sandbox, not a pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId(pub u32);
+
+impl ProcessId {
+    /// That of [`Spec::first`].
+    pub const FIRST: ProcessId = ProcessId(0);
+}
 
 /// What happened inside, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -64,14 +64,14 @@ steps! {
     Cgroup = "cgroup",
     /// Read-only views of the host directories are made.
     BindViews = "bind-views",
+    /// The views are attached.
+    MountBinds = "mount-binds",
     /// Pid 1 is cloned into new mount, pid, ipc and uts namespaces.
     Clone = "clone",
     /// Pid 1 closes every descriptor that is not its own and ties its life to the spawner's.
     Detach = "detach",
     /// /proc of the new pid namespace is mounted.
     MountProc = "mount-proc",
-    /// The views are attached.
-    MountBinds = "mount-binds",
     /// /tmp is attached.
     MountTmp = "mount-tmp",
     /// The rules of the second wall around files are made (Landlock).

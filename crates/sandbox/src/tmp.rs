@@ -71,7 +71,7 @@ impl Maker {
                 });
                 sys::exit(if matches!(code, Ok(Ok(()))) { 0 } else { 1 })
             }
-            Cloned::Parent { .. } => Ok(Maker { socket: ours, receiver: Receiver::for_events() }),
+            Cloned::Parent { .. } => Ok(Maker { socket: ours, receiver: Receiver::new() }),
         }
     }
 
@@ -98,7 +98,7 @@ impl AsFd for Maker {
 fn serve(socket: BorrowedFd<'_>, folder: &Path, root_owner: u32) -> io::Result<()> {
     rustix::thread::set_name(c"lambfold-tmp")?;
     let mut factory = Factory { folder: folder.to_owned(), root_owner, direct_io: true };
-    let mut receiver = Receiver::for_events();
+    let mut receiver = Receiver::new();
     loop {
         let wanted: Wanted = match receiver.receive(socket, true)? {
             Received::Message(wanted, _) => wanted,

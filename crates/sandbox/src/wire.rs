@@ -20,13 +20,20 @@ const MESSAGE_MAX_BYTES: usize = 192 * 1024;
 /// Most descriptors in one message; the kernel's own limit is 253.
 const MESSAGE_MAX_FDS: usize = 64;
 
-/// Host to spawner.
+/// After a message that has a [`Command`] beside it, for a guest: whoever passes that on need not
+/// read it. No JSON text that is written here has this byte.
+pub(crate) const SEPARATOR: u8 = b'\n';
+
+/// Host to spawner; the first program of a sandbox is beside it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToSpawner {
     /// The first message.
     Start(Box<Config>),
-    /// With the control socket of pid 1 and the write end of the output pipe.
-    Create { ticket: u64, spec: Box<Spec> },
+    /// With the control socket of pid 1 and the write end of the output pipe. Without `fill` it
+    /// is made for nobody yet: it gets no views, and its limits may be changed once more.
+    Create { ticket: u64, spec: Box<Spec>, fill: bool },
+    /// Does for a sandbox that was made ahead what was left out.
+    Fill { ticket: u64, spec: Box<Spec> },
     /// Kills it, if it still lives.
     Destroy { ticket: u64 },
 }
@@ -40,6 +47,8 @@ pub(crate) enum FromSpawner {
     StartFailed(StepError),
     /// From pid 1, with the listeners and then what `files` says.
     Created { ticket: u64, timings: Vec<StepTiming>, listeners: usize, files: StatFiles },
+    /// A sandbox that was made ahead is whole.
+    Filled { ticket: u64, timings: Vec<StepTiming> },
     /// Setup failed.
     Failed { ticket: u64, error: StepError },
     /// Pid 1 is dead and its control groups are gone.
@@ -65,8 +74,9 @@ pub(crate) struct StatFiles {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToInit {
     /// Starts a program; one descriptor beside it takes its output in place of the common pipe,
-    /// three are its stdin, stdout and stderr.
-    Spawn { process: ProcessId, command: Command },
+    /// three are its stdin, stdout and stderr. `blank`: it may be in the guest that was made ahead,
+    /// which has no other orders.
+    Spawn { process: ProcessId, command: Command, blank: bool },
     /// Signals one, or its process group.
     Signal { process: ProcessId, signal: i32, group: bool },
     /// Makes a TCP socket; it is sent through the socket beside it.
@@ -130,10 +140,13 @@ pub(crate) fn send_bytes(
     }
 }
 
-/// Receives messages; keeps its buffer.
-#[derive(Debug)]
+/// Receives messages; keeps its buffer, which is as large as the largest of them: memory that is
+/// touched is memory that each fork copies and each execution lets go.
+#[derive(Debug, Default)]
 pub(crate) struct Receiver {
     buffer: Vec<u8>,
+    /// What was beside the last message.
+    beside: std::ops::Range<usize>,
 }
 
 /// What [`Receiver::receive`] found.
@@ -148,14 +161,27 @@ pub(crate) enum Received<M> {
 }
 
 impl Receiver {
-    /// For commands, which may be large.
     pub(crate) fn new() -> Receiver {
-        Receiver { buffer: vec![0; MESSAGE_MAX_BYTES] }
+        Receiver::default()
     }
 
-    /// For events, which are small.
-    pub(crate) fn for_events() -> Receiver {
-        Receiver { buffer: vec![0; 16 * 1024] }
+    /// What was beside the message that was received last.
+    pub(crate) fn beside(&self) -> Option<&[u8]> {
+        self.buffer.get(self.beside.clone()).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Bytes of the next message, without taking it; `None`: nothing now.
+    fn length(socket: impl AsFd, flags: RecvFlags) -> io::Result<Option<usize>> {
+        loop {
+            let peek = flags | RecvFlags::PEEK | RecvFlags::TRUNC;
+            match rustix::net::recv(&socket, &mut [0u8; 0], peek) {
+                Ok((_, length)) => return Ok(Some(length)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => return Ok(None),
+                Err(rustix::io::Errno::CONNRESET) => return Ok(Some(0)),
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 
     /// Receives one message; with `wait`, blocks for it. A packet that is no message is an error.
@@ -165,11 +191,17 @@ impl Receiver {
         wait: bool,
     ) -> io::Result<Received<M>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_MAX_FDS))];
-        let mut flags = RecvFlags::CMSG_CLOEXEC;
-        if !wait {
-            flags |= RecvFlags::DONTWAIT;
-        }
+        let waiting = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let flags = waiting | RecvFlags::CMSG_CLOEXEC;
         loop {
+            match Receiver::length(&socket, waiting)? {
+                None => return Ok(Received::Nothing),
+                Some(length) if length > MESSAGE_MAX_BYTES => {
+                    return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+                }
+                Some(length) if length > self.buffer.len() => self.buffer.resize(length, 0),
+                Some(_) => {}
+            }
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let parts = &mut [IoSliceMut::new(&mut self.buffer)];
             let got = match rustix::net::recvmsg(&socket, parts, &mut control, flags) {
@@ -191,7 +223,10 @@ impl Receiver {
             if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
                 return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
             }
-            let message = serde_json::from_slice(&self.buffer[..got.bytes])?;
+            let end = self.buffer[..got.bytes].iter().position(|byte| *byte == SEPARATOR);
+            let end = end.unwrap_or(got.bytes);
+            self.beside = (end + 1).min(got.bytes)..got.bytes;
+            let message = serde_json::from_slice(&self.buffer[..end])?;
             return Ok(Received::Message(message, fds));
         }
     }

@@ -22,6 +22,8 @@ mod nat;
 mod network;
 #[path = "sandbox/roots.rs"]
 mod roots;
+#[path = "sandbox/stock.rs"]
+mod stock;
 #[path = "sandbox/view.rs"]
 mod view;
 #[path = "sandbox/world.rs"]
@@ -54,17 +56,26 @@ fn main() {
         nat::TESTS,
         network::TESTS,
         roots::TESTS,
+        stock::TESTS,
         view::TESTS,
     ]
     .concat();
+    // A sandbox that was made ahead is like any other: the same tests, once more.
+    let again =
+        [basics::TESTS, hostile::TESTS, limits::TESTS, network::TESTS, roots::TESTS, view::TESTS];
+    let again = again.concat().into_iter().map(|(name, test)| (format!("stocked::{name}"), test));
+    let trial = |name, test: fn(), stocked| {
+        Trial::test(name, move || {
+            world::STOCKED.set(stocked);
+            test();
+            world::STOCKED.set(false);
+            Ok(())
+        })
+    };
     let trials = tests
         .into_iter()
-        .map(|(name, test)| {
-            Trial::test(name, move || {
-                test();
-                Ok(())
-            })
-        })
+        .map(|(name, test)| trial(name.to_owned(), test, false))
+        .chain(again.map(|(name, test)| trial(name, test, true)))
         .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

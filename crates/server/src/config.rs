@@ -31,6 +31,8 @@ pub struct Config {
     pub max_environments: Option<u32>,
     /// MemorySize of all execution environments together, MiB; `None`: no limit.
     pub max_memory_mib: Option<u64>,
+    /// Sandboxes that are made ahead of cold starts.
+    pub sandbox_stock: usize,
     /// Allow a listener that is not on loopback, and functions in the host's network, although
     /// there are no credentials yet.
     pub insecure: bool,

@@ -10,7 +10,7 @@ use lambfold_invoke::{Invoker, Spoiled};
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
 use lambfold_pool::{Pool, PoolConfig};
-use lambfold_sandbox::{Network, Rootfs, Sandboxes};
+use lambfold_sandbox::{Network, Rootfs, Sandboxes, Stock};
 use lambfold_store::Store;
 use lambfold_trace::Hub;
 use lambfold_types::{Clock, Scope, SystemClock, limits};
@@ -256,6 +256,8 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
         .map(|name| (std::net::Ipv4Addr::LOCALHOST, name.to_owned()))
         .to_vec();
     sandbox.tmp_ready_bytes = vec![u64::from(limits::EPHEMERAL_STORAGE_DEFAULT_MIB) << 20];
+    sandbox.stock =
+        Some(Stock { size: config.sandbox_stock, first: Launcher::usual_spec(config.processors) });
     let sandboxes = Sandboxes::start(sandbox)?;
     let capabilities = sandboxes.capabilities();
     tracing::info!("{}", network_in_words(config.network, capabilities.network));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// Every setting of the server: its key in `lambfold.toml`, which is also its flag without the
 /// dashes and, in capitals behind `LAMBFOLD_`, its environment variable.
-pub(crate) const KEYS: [&str; 13] = [
+pub(crate) const KEYS: [&str; 14] = [
     "listen",
     "data-dir",
     "ephemeral",
@@ -21,10 +21,16 @@ pub(crate) const KEYS: [&str; 13] = [
     "network",
     "max-environments",
     "max-memory",
+    "sandbox-stock",
     "cpu",
     "strict",
     "insecure",
 ];
+
+/// Sandboxes that are made ahead: enough for a client that starts a few functions at once.
+const SANDBOX_STOCK: &str = "4";
+/// More than is used up before there is time to make others would take memory for nothing.
+const SANDBOX_STOCK_MAX: usize = 64;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +76,7 @@ impl Settings {
             &args.network,
             &args.max_environments,
             &args.max_memory,
+            &args.sandbox_stock,
             &args.cpu,
             &args.strict,
             &args.insecure,
@@ -109,7 +116,11 @@ impl Settings {
             let value = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Boolean(flag) => flag.to_string(),
-                toml::Value::Integer(number) if key == "max-environments" => number.to_string(),
+                toml::Value::Integer(number)
+                    if key == "max-environments" || key == "sandbox-stock" =>
+                {
+                    number.to_string()
+                }
                 toml::Value::Table(table) if key == "rootfs" => {
                     for (name, value) in table {
                         let toml::Value::String(text) = value else {
@@ -237,6 +248,12 @@ impl Settings {
                 Ok(number) => Ok(number),
             })?,
             max_memory_mib: self.optional("max-memory", size_mib)?,
+            sandbox_stock: self.parse("sandbox-stock", SANDBOX_STOCK, |text| {
+                match text.parse() {
+                    Ok(number @ 0..=SANDBOX_STOCK_MAX) => Ok(number),
+                    Ok(_) | Err(_) => Err("it must be a whole number from 0 to 64"),
+                }
+            })?,
             strict: self.flag("strict")?,
             insecure,
         })

@@ -247,6 +247,11 @@ impl Cell for FakeCell {
     fn spawn_on(&self, command: Command, _: [BorrowedFd<'_>; 3]) -> io::Result<ProcessId> {
         self.spawn(command, None)
     }
+
+    fn first(&mut self) -> Option<ProcessId> {
+        None
+    }
+
     fn spawn(&self, command: Command, output: Option<BorrowedFd<'_>>) -> io::Result<ProcessId> {
         if let Some(name) = command.programs[0].strip_prefix("/opt/extensions/") {
             let name = name.to_owned();

@@ -81,6 +81,11 @@ pub(super) fn config(config: &Config) -> Result<(), StartError> {
     if let Err(reason) = name(&config.user.name) {
         return invalid("user", reason);
     }
+    if let Some(stock) = &config.stock
+        && let Err((field, reason)) = spec(config, &stock.first)
+    {
+        return invalid("stock", format!("{field} {reason}"));
+    }
     for (_, host) in &config.hosts {
         if let Err(reason) = name(host) {
             return invalid("hosts", reason);

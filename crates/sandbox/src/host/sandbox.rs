@@ -23,6 +23,10 @@ pub struct Sandbox {
     control: OwnedFd,
     timings: Vec<StepTiming>,
     next_process: AtomicU32,
+    /// The guest that was made ahead has its orders with the sandbox.
+    first: bool,
+    first_untold: bool,
+    from_stock: bool,
     peak: Option<OwnedFd>,
     pub(super) oom: Option<OwnedFd>,
     freeze: Option<OwnedFd>,
@@ -33,6 +37,7 @@ pub struct Sandbox {
 pub(super) struct Made {
     pub(super) id: String,
     pub(super) ticket: u64,
+    pub(super) first: bool,
     pub(super) control: OwnedFd,
     pub(super) output: OwnedFd,
     pub(super) timings: Vec<StepTiming>,
@@ -49,7 +54,7 @@ impl std::fmt::Debug for Sandbox {
 
 impl Sandbox {
     pub(super) fn new(shared: Arc<Shared>, made: Made) -> Result<Sandbox, CreateError> {
-        let Made { id, ticket, control, output, timings, listeners, files, fds } = made;
+        let Made { id, ticket, first, control, output, timings, listeners, files, fds } = made;
         let expected = listeners
             + [files.peak, files.oom, files.freeze, files.freezer].iter().filter(|f| **f).count();
         if fds.len() != expected {
@@ -69,7 +74,10 @@ impl Sandbox {
             shared,
             control,
             timings,
-            next_process: AtomicU32::new(0),
+            next_process: AtomicU32::new(ProcessId::FIRST.0 + 1),
+            first,
+            first_untold: first,
+            from_stock: false,
             peak,
             oom,
             freeze,
@@ -77,9 +85,29 @@ impl Sandbox {
         })
     }
 
+    /// It was made ahead, and is somebody's now.
+    pub(super) fn fill(&mut self, id: String, first: bool, timings: Vec<StepTiming>) {
+        self.id = id;
+        (self.first, self.first_untold) = (first, first);
+        self.from_stock = true;
+        self.timings.extend(timings);
+        self.timings.sort_by_key(|timing| timing.step);
+    }
+
     /// The id of its specification.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether it was made before anybody asked for it ([`crate::Config::stock`]).
+    pub fn from_stock(&self) -> bool {
+        self.from_stock
+    }
+
+    /// The program that was started with the sandbox, where [`crate::Spec::first`] asked for one;
+    /// once.
+    pub fn take_first(&mut self) -> Option<ProcessId> {
+        std::mem::take(&mut self.first_untold).then_some(ProcessId::FIRST)
     }
 
     /// Readable when [`Sandbox::try_event`] has something to say.
@@ -89,7 +117,7 @@ impl Sandbox {
 
     /// The next event, if there is one; never blocks. After [`Event::Gone`], `Gone` again.
     pub fn try_event(&self) -> io::Result<Option<Event>> {
-        match Receiver::for_events().receive::<FromInit>(&self.control, false) {
+        match Receiver::new().receive::<FromInit>(&self.control, false) {
             Ok(Received::Message(event, _)) => Ok(Some(event)),
             Ok(Received::Nothing) => Ok(None),
             Ok(Received::End) => Ok(Some(Event::Gone)),
@@ -120,7 +148,7 @@ impl Sandbox {
 
     fn spawn_with(&self, command: Command, fds: &[BorrowedFd<'_>]) -> io::Result<ProcessId> {
         let process = ProcessId(self.next_process.fetch_add(1, Ordering::Relaxed));
-        let message = ToInit::Spawn { process, command };
+        let message = ToInit::Spawn { process, command, blank: !self.first };
         wire::send(self.control.as_fd(), &message, fds, false)?;
         Ok(process)
     }

@@ -1,4 +1,5 @@
-//! From a fork of pid 1 to the guest's program: limits, user, filter, execution.
+//! From a fork of pid 1 to the guest's program: limits, user, filter, and when it is known which,
+//! its execution.
 
 use std::ffi::CString;
 use std::io;
@@ -16,80 +17,166 @@ use crate::cgroup::Use;
 use crate::spec::{Command, Event, ProcessId, Victim};
 use crate::step::Step;
 use crate::sys::{self, Cloned};
-use crate::wire::{self, FromSpawner};
+use crate::wire::{self, FromSpawner, Received, Receiver};
 
 const OPEN_FILES: u64 = 1024;
 const MEMORY_LOCK_BYTES: u64 = 64 << 10;
 
-/// A message of a fork that did not come to execute its program: step and error number; the error
-/// number 0 stands for a fault point.
-const REPORT_BYTES: usize = 8;
+/// A message of a guest that did not come to execute its program: step, error number (0 stands for a
+/// fault point), and the candidate that was tried, cut where the kernel knows no longer one.
+const REPORT_MAX_BYTES: usize = 4096;
 
-/// Starts it; `Err` is the event to report.
+/// A guest without a program: a fork of pid 1 that has done every step but the execution, and waits
+/// to be told what. The first one of a sandbox is made ahead, when nobody else runs there.
+pub(super) struct Blank {
+    pub(super) pid: Pid,
+    /// Takes one [`Command`]; with a descriptor for its output where that is not the common pipe, or
+    /// with three, which are its stdin, stdout and stderr.
+    orders: OwnedFd,
+    /// Closed by the execution, or has the reason why there is none.
+    pub(super) report: OwnedFd,
+}
+
+/// How the start of a program ended.
+pub(super) enum Outcome {
+    Executed(Pid),
+    Failed(Failure),
+    /// It died before it had its orders.
+    Died,
+}
+
+/// Why a program was not executed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    step: Step,
+    errno: i32,
+    program: Option<String>,
+}
+
+impl From<Failed> for Failure {
+    fn from((step, error): Failed) -> Failure {
+        Failure { step, errno: errno_of(&error), program: None }
+    }
+}
+
+impl Failure {
+    /// As the host is told; a fault point strikes here.
+    pub(super) fn event(self, kit: &Kit<'_>, process: ProcessId) -> Event {
+        let Failure { step, mut errno, program } = self;
+        if errno == 0 {
+            fault(kit);
+            errno = libc::EINTR;
+        }
+        Event::SpawnFailed { process, program, step, errno }
+    }
+}
+
+/// Starts a program in `blank`, or where there is none in a new one.
 pub(super) fn start(
     kit: &Kit<'_>,
     inside: &Inside,
-    process: ProcessId,
+    mut blank: Option<Blank>,
     command: &Command,
-    stdio: [&OwnedFd; 3],
-) -> Result<Pid, Event> {
-    let failed = |program: Option<&String>, step, errno| Event::SpawnFailed {
-        process,
-        program: program.cloned(),
-        step,
-        errno,
-    };
-    let errno = |e: &io::Error| e.raw_os_error().unwrap_or(libc::EINVAL);
-    let cwd = if command.cwd.is_empty() { "/" } else { &command.cwd };
-    let Some((program, path)) = find(&command.programs, Path::new(cwd)) else {
-        return Err(failed(None, Step::GuestExec, libc::ENOENT));
-    };
-    let image = Image::new(&path, command)
-        .map_err(|_| failed(Some(program), Step::GuestExec, libc::EINVAL))?;
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|e| failed(Some(program), Step::GuestExec, e.raw_os_error()))?;
+    stdio: &[OwnedFd],
+) -> Result<Pid, Failure> {
+    loop {
+        let ahead = blank.is_some();
+        let made = match blank.take() {
+            Some(blank) => blank,
+            None => wire::pair()
+                .map_err(|e| (Step::GuestExec, e))
+                .and_then(|(orders, theirs)| make(kit, inside, orders, &theirs))
+                .map_err(Failure::from)?,
+        };
+        match made.execute(command, stdio) {
+            Outcome::Executed(pid) => return Ok(pid),
+            Outcome::Failed(failure) => return Err(failure),
+            // Whoever killed the one that was made ahead did not mean this program.
+            Outcome::Died if ahead => {}
+            Outcome::Died => {
+                let (step, errno) = (Step::GuestExec, libc::ESRCH);
+                return Err(Failure { step, errno, program: None });
+            }
+        }
+    }
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EINVAL)
+}
+
+/// Makes a guest without a program; `theirs` is where it is told which.
+pub(super) fn make(
+    kit: &Kit<'_>,
+    inside: &Inside,
+    orders: OwnedFd,
+    theirs: &OwnedFd,
+) -> Result<Blank, Failed> {
+    let (report, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|e| (Step::GuestExec, e.into()))?;
     let into = kit.group.clone_into.as_ref().map(AsFd::as_fd);
     match sys::clone_process(0, into) {
         Ok(Cloned::Child) => {
+            let program = std::cell::RefCell::new(None);
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_guest(kit, inside, &image, cwd, stdio, &write)
+                become_guest(kit, inside, theirs, &write, &program)
             }));
             let (step, error) = match outcome {
                 Ok(Err(failed)) => failed,
                 Ok(Ok(never)) => match never {},
                 Err(_) => (Step::GuestExec, io::Error::from_raw_os_error(libc::EIO)),
             };
-            report(&write, step, errno(&error));
+            let (errno, program) = (errno_of(&error), program.take());
+            report_to(&write, &Failure { step, errno, program });
             sys::exit(127)
         }
-        Ok(Cloned::Parent { pid, .. }) => {
-            drop(write);
-            let mut bytes = [0u8; REPORT_BYTES];
-            match read_report(&read, &mut bytes) {
-                // Closed by the execution.
-                None => Ok(pid),
-                Some((step, 0)) => {
-                    fault(kit);
-                    let _ =
-                        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-                    Err(failed(Some(program), step, libc::EINTR))
-                }
-                Some((step, errno)) => {
-                    let _ =
-                        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-                    Err(failed(Some(program), step, errno))
-                }
-            }
-        }
-        Err(e) => Err(failed(Some(program), Step::GuestCgroup, errno(&e))),
+        Ok(Cloned::Parent { pid, .. }) => Ok(Blank { pid, orders, report }),
+        Err(e) => Err((Step::GuestCgroup, e)),
     }
 }
 
-/// The first candidate that is a regular file, links followed.
+impl Blank {
+    fn execute(self, command: &Command, stdio: &[OwnedFd]) -> Outcome {
+        let fds: Vec<_> = stdio.iter().map(AsFd::as_fd).collect();
+        let told = wire::send(self.orders.as_fd(), command, &fds, true);
+        let outcome = self.outcome();
+        match (outcome, told) {
+            (Outcome::Executed(pid), Err(_)) => {
+                wait_for(pid);
+                Outcome::Died
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// What became of it, once its report says something.
+    pub(super) fn outcome(self) -> Outcome {
+        let Blank { pid, orders, report } = self;
+        // Should it have no orders, it must not wait for them.
+        drop(orders);
+        match read_report(&report) {
+            // Closed by the execution, or by a death on the way: its exit tells.
+            None => Outcome::Executed(pid),
+            Some(failure) => {
+                wait_for(pid);
+                Outcome::Failed(failure)
+            }
+        }
+    }
+}
+
+fn wait_for(pid: Pid) {
+    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+}
+
+/// The first candidate that is a regular file, links followed, or that the guest may not look at:
+/// then its execution says so.
 fn find<'a>(programs: &'a [String], cwd: &Path) -> Option<(&'a String, PathBuf)> {
-    programs.iter().find_map(|program| {
-        let path = cwd.join(program);
-        path.metadata().is_ok_and(|m| m.is_file()).then_some((program, path))
+    programs.iter().map(|program| (program, cwd.join(program))).find(|(_, path)| {
+        match path.metadata() {
+            Ok(metadata) => metadata.is_file(),
+            Err(e) => e.kind() == io::ErrorKind::PermissionDenied,
+        }
     })
 }
 
@@ -113,6 +200,20 @@ impl Image {
     }
 }
 
+/// Does once, for nothing, what is done with orders: its memory is this process's own then, and
+/// there, which would else take as long as the doing.
+fn rehearse() {
+    let orders = Command {
+        programs: vec!["/rehearsal".to_owned()],
+        env: vec![("REHEARSAL".to_owned(), "x".repeat(64)); 32],
+        ..Command::default()
+    };
+    let read = serde_json::to_vec(&orders).and_then(|text| serde_json::from_slice(&text));
+    let read: Command = read.unwrap_or(orders);
+    let missing = find(&read.programs, Path::new("/")).is_none();
+    let _ = Image::new(Path::new("/"), &read).map(|image| (image.env.len(), missing));
+}
+
 enum Never {}
 
 type Failed = (Step, io::Error);
@@ -120,14 +221,13 @@ type Failed = (Step, io::Error);
 fn become_guest(
     kit: &Kit<'_>,
     inside: &Inside,
-    image: &Image,
-    cwd: &str,
-    stdio: [&OwnedFd; 3],
-    report_to: &OwnedFd,
+    orders: &OwnedFd,
+    report: &OwnedFd,
+    tried: &std::cell::RefCell<Option<String>>,
 ) -> Result<Never, Failed> {
     let step = |step: Step, action: &dyn Fn() -> io::Result<()>| {
         if kit.fault.is_some_and(|fault| fault.step == step) {
-            report(report_to, step, 0);
+            report_to(report, &Failure { step, errno: 0, program: None });
             sys::exit(127);
         }
         action().map_err(|e| (step, e))
@@ -154,18 +254,45 @@ fn become_guest(
         }
     })?;
     step(Step::GuestSeccomp, &|| {
-        for (number, fd) in (0..).zip(stdio) {
-            sys::duplicate_to(fd.as_fd(), number)?;
-        }
-        if rustix::termios::isatty(stdio[0]) {
-            // This process leads a session without a terminal, and the terminal has none.
-            rustix::process::ioctl_tiocsctty(stdio[0])?;
-        }
-        sys::close_all_but(&[0, 1, 2, report_to.as_raw_fd()])?;
+        sys::duplicate_to(kit.null.as_fd(), 0)?;
+        sys::duplicate_to(kit.output.as_fd(), 1)?;
+        sys::duplicate_to(kit.output.as_fd(), 2)?;
+        sys::close_all_but(&[0, 1, 2, report.as_raw_fd(), orders.as_raw_fd()])?;
         sys::unblock_signals();
         kit.filter.load()
     })?;
+    // From here on it does what its filter lets every guest do.
+    rehearse();
+    let received = Receiver::new().receive::<Command>(orders, true);
+    let (command, stdio) = match received.map_err(|e| (Step::GuestExec, e))? {
+        Received::Message(command, fds) => (command, fds),
+        // Nobody wants it any more.
+        Received::Nothing | Received::End => sys::exit(0),
+    };
     step(Step::GuestExec, &|| {
+        match &stdio[..] {
+            [] => {}
+            [output] => {
+                sys::duplicate_to(output.as_fd(), 1)?;
+                sys::duplicate_to(output.as_fd(), 2)?;
+            }
+            all => {
+                for (number, fd) in (0..3).zip(all) {
+                    sys::duplicate_to(fd.as_fd(), number)?;
+                }
+                if rustix::termios::isatty(&all[0]) {
+                    // This process leads a session without a terminal, and the terminal has none.
+                    rustix::process::ioctl_tiocsctty(&all[0])?;
+                }
+            }
+        }
+        let cwd = if command.cwd.is_empty() { "/" } else { &command.cwd };
+        let Some((program, path)) = find(&command.programs, Path::new(cwd)) else {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        };
+        tried.replace(Some(program.clone()));
+        let image = Image::new(&path, &command);
+        let image = image.map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
         rustix::process::chdir(cwd)?;
         Err(sys::execve(&image.program, &image.args, &image.env))
     })?;
@@ -205,25 +332,31 @@ fn credentials(kit: &Kit<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn report(to: &OwnedFd, step: Step, errno: i32) {
-    let mut bytes = [0u8; REPORT_BYTES];
-    bytes[..4].copy_from_slice(&(step as u32).to_ne_bytes());
-    bytes[4..].copy_from_slice(&errno.to_ne_bytes());
+fn report_to(to: &OwnedFd, Failure { step, errno, program }: &Failure) {
+    let mut bytes = Vec::with_capacity(REPORT_MAX_BYTES);
+    bytes.extend_from_slice(&(*step as u32).to_ne_bytes());
+    bytes.extend_from_slice(&errno.to_ne_bytes());
+    bytes.extend_from_slice(program.as_deref().unwrap_or_default().as_bytes());
+    bytes.truncate(REPORT_MAX_BYTES);
     let _ = rustix::io::write(to, &bytes);
 }
 
-fn read_report(from: &OwnedFd, bytes: &mut [u8; REPORT_BYTES]) -> Option<(Step, i32)> {
-    loop {
+fn read_report(from: &OwnedFd) -> Option<Failure> {
+    let mut bytes = [0u8; REPORT_MAX_BYTES];
+    let length = loop {
         match rustix::io::read(from, &mut bytes[..]) {
             Err(rustix::io::Errno::INTR) => {}
-            Ok(REPORT_BYTES) => break,
-            // Nothing, or a fork that died on the way: its exit tells.
-            _ => return None,
+            Ok(length) => break length,
+            Err(_) => return None,
         }
-    }
-    let [a, b, c, d, e, f, g, h] = *bytes;
-    let step = u32::from_ne_bytes([a, b, c, d]) as usize;
-    Some((*Step::ALL.get(step)?, i32::from_ne_bytes([e, f, g, h])))
+    };
+    // Nothing, as a fork says that died on the way.
+    let (step, rest) = bytes[..length].split_first_chunk()?;
+    let (errno, program) = rest.split_first_chunk()?;
+    let step = *Step::ALL.get(u32::from_ne_bytes(*step) as usize)?;
+    let errno = i32::from_ne_bytes(*errno);
+    let program = Some(String::from_utf8_lossy(program).into_owned());
+    Some(Failure { step, errno, program: program.filter(|program| !program.is_empty()) })
 }
 
 /// A fault point of a guest step, reached in its fork: the victim is killed from here.

@@ -30,9 +30,6 @@ pub(super) struct Inside {
 pub(super) fn run(kit: &Kit<'_>, runner: &mut Runner<'_>) -> Result<Inside, StepError> {
     let signals = runner.run(Step::Detach, "leave the spawner's process", || detach(kit))?;
     runner.run(Step::MountProc, "mount /proc", || mount_proc(kit))?;
-    runner.run(Step::MountBinds, "attach views", || {
-        kit.binds.iter().try_for_each(|(fd, target)| mount::attach(fd, Path::new(target)))
-    })?;
     runner.run(Step::MountTmp, "attach /tmp", || mount_tmp(kit))?;
     let rules = runner.run(Step::Landlock, "make Landlock rules", || match kit.landlock {
         0 => Ok(None),

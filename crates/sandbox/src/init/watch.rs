@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
+use super::Kit;
+use super::guest::{self, Blank, Failure, Outcome};
 use super::setup::Inside;
-use super::{Kit, guest};
 use crate::spec::{Event, ExitStatus, ProcessId};
 use crate::sys;
 use crate::wire::{self, Received, Receiver, ToInit};
@@ -16,6 +17,8 @@ use crate::wire::{self, Received, Receiver, ToInit};
 struct Watch<'a> {
     kit: &'a Kit<'a>,
     inside: &'a Inside,
+    /// What the first program is started in.
+    blank: Option<Blank>,
     running: HashMap<Pid, ProcessId>,
 }
 
@@ -26,6 +29,7 @@ pub(super) fn run(kit: &Kit<'_>, inside: &Inside) -> i32 {
     let group = kit.group;
     let keep: Vec<_> = [kit.control, kit.output, kit.spawner, kit.null, &inside.signals]
         .into_iter()
+        .chain([&kit.orders.0, &kit.orders.1])
         .chain(group.enter.iter().map(|(fd, _)| fd))
         .chain(&group.clone_into)
         .chain(&inside.rules)
@@ -37,8 +41,19 @@ pub(super) fn run(kit: &Kit<'_>, inside: &Inside) -> i32 {
     if sys::close_all_but(&keep).is_err() {
         return 1;
     }
-    let mut watch = Watch { kit, inside, running: HashMap::new() };
-    match watch.serve() {
+    let orders = sys::adopt(kit.orders.0.as_raw_fd());
+    let blank = guest::make(kit, inside, orders, &kit.orders.1);
+    // The guest's end is the guest's alone: its death is seen at the other.
+    drop(sys::adopt(kit.orders.1.as_raw_fd()));
+    let mut watch = Watch { kit, inside, blank: None, running: HashMap::new() };
+    let told = match blank {
+        Ok(blank) => {
+            watch.blank = Some(blank);
+            Ok(())
+        }
+        Err(failed) => watch.started(ProcessId::FIRST, Err(failed.into())),
+    };
+    match told.and_then(|()| watch.serve()) {
         Ok(()) => 0,
         Err(_) => 1,
     }
@@ -58,16 +73,16 @@ impl Watch<'_> {
                 Err(rustix::io::Errno::INTR) => continue,
                 other => other?,
             };
-            let ready = [polls[0].revents(), polls[1].revents(), polls[2].revents()];
-            if !ready[2].is_empty() {
+            let ready = polls.each_ref().map(|poll| !poll.revents().is_empty());
+            if ready[2] {
                 return Ok(());
             }
-            if !ready[1].is_empty() {
+            if ready[1] {
                 let mut drain = [0u8; 1024];
                 while rustix::io::read(signals, &mut drain).is_ok_and(|n| n > 0) {}
                 self.reap(WaitOptions::NOHANG)?;
             }
-            if !ready[0].is_empty() {
+            if ready[0] {
                 loop {
                     match receiver.receive::<ToInit>(self.kit.control, false)? {
                         Received::Message(message, fds) => self.handle(message, &fds)?,
@@ -79,25 +94,52 @@ impl Watch<'_> {
         }
     }
 
+    /// What has become of the guest that was made ahead, when nothing more is to come of it: it had
+    /// its orders from the spawner, or none.
+    fn first(&mut self) -> io::Result<()> {
+        let Some(blank) = self.blank.take() else { return Ok(()) };
+        let mut poll = [PollFd::new(&blank.report, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if rustix::event::poll(&mut poll, Some(&at_once))? == 0 {
+            // It still waits.
+            return Ok(());
+        }
+        match blank.outcome() {
+            Outcome::Executed(pid) => {
+                self.running.insert(pid, ProcessId::FIRST);
+                Ok(())
+            }
+            Outcome::Failed(failure) => self.say(&failure.event(self.kit, ProcessId::FIRST)),
+            Outcome::Died => Ok(()),
+        }
+    }
+
+    fn pid_of(&self, process: ProcessId) -> Option<Pid> {
+        let first = self.blank.as_ref().filter(|_| process == ProcessId::FIRST);
+        let running = || self.running.iter().find(|(_, p)| **p == process).map(|(pid, _)| *pid);
+        first.map(|blank| blank.pid).or_else(running)
+    }
+
+    fn started(&mut self, process: ProcessId, started: Result<Pid, Failure>) -> io::Result<()> {
+        match started {
+            Ok(pid) => {
+                self.running.insert(pid, process);
+                self.say(&Event::Started(process))
+            }
+            Err(failure) => self.say(&failure.event(self.kit, process)),
+        }
+    }
+
     fn say(&self, event: &Event) -> io::Result<()> {
         wire::send(self.kit.control.as_fd(), event, &[], true)
     }
 
     fn handle(&mut self, message: ToInit, fds: &[OwnedFd]) -> io::Result<()> {
         match message {
-            ToInit::Spawn { process, command } => {
-                let stdio = match fds {
-                    [input, output, errors] => [input, output, errors],
-                    [output] => [self.kit.null, output, output],
-                    _ => [self.kit.null, self.kit.output, self.kit.output],
-                };
-                match guest::start(self.kit, self.inside, process, &command, stdio) {
-                    Ok(pid) => {
-                        self.running.insert(pid, process);
-                        self.say(&Event::Started(process))
-                    }
-                    Err(failed) => self.say(&failed),
-                }
+            ToInit::Spawn { process, command, blank } => {
+                let blank = if blank { self.blank.take() } else { None };
+                let started = guest::start(self.kit, self.inside, blank, &command, fds);
+                self.started(process, started)
             }
             ToInit::Socket => {
                 // Nobody there, or no socket to be had: the other end sees this one close.
@@ -107,15 +149,15 @@ impl Watch<'_> {
                 Ok(())
             }
             ToInit::Signal { process, signal, group } => {
-                let pid = self.running.iter().find(|(_, p)| **p == process).map(|(pid, _)| *pid);
                 // It may have ended meanwhile, which its exit tells.
-                if let Some(pid) = pid {
+                if let Some(pid) = self.pid_of(process) {
                     let _ =
                         if group { sys::kill_group(pid, signal) } else { sys::kill(pid, signal) };
                 }
                 Ok(())
             }
             ToInit::KillGuests => {
+                self.first()?;
                 // What a dying process forks is killed with it or seen by the next round.
                 while self.alive() {
                     let _ = sys::kill_everyone(libc::SIGKILL);
@@ -141,6 +183,9 @@ impl Watch<'_> {
         loop {
             match rustix::process::wait(options) {
                 Ok(Some((pid, status))) => {
+                    if self.blank.as_ref().is_some_and(|blank| blank.pid == pid) {
+                        self.first()?;
+                    }
                     if let (Some(process), Some(status)) =
                         (self.running.remove(&pid), exit_status(status))
                     {

@@ -1,20 +1,33 @@
-//! One sandbox: what is done outside of it, up to the clone.
+//! One sandbox: what is done outside of it. That is all up to the clone of its pid 1, and for one
+//! that was made ahead, what only its user knows: limits and views.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::Instant;
 
-use super::{Living, Parts, READY_IMAGES, READY_PARTS, READY_SIZES, Spawner, Waiting};
+use rustix::fs::{Mode, OFlags};
+
+use super::{Living, Parts, READY_IMAGES, READY_PARTS, READY_SIZES, Spawner, Unfilled, Waiting};
 use crate::capabilities::{IdMode, TmpMode};
-use crate::cgroup::Limits;
+use crate::cgroup::{Group, Limits};
 use crate::init::{self, Kit};
 use crate::network;
-use crate::spec::Bind;
+use crate::spec::{Bind, Spec};
 use crate::step::{Place, Runner, Step, StepError, StepTiming};
 use crate::sys::{self, Cloned};
+use crate::wire::{self, FromSpawner};
 
-const NAMESPACES: u64 =
-    (libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
+const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
+
+/// A pid 1, as the spawner sees it.
+struct Clone {
+    pid: rustix::process::Pid,
+    pidfd: OwnedFd,
+    /// Where something is to be done later: its mount namespace, and where its first guest is told
+    /// its program.
+    later: Option<(OwnedFd, OwnedFd)>,
+}
 
 impl Spawner {
     /// Makes a sandbox now, or as soon as its image is ready.
@@ -36,13 +49,13 @@ impl Spawner {
             Some(mount) => self.start(request, Some(mount)),
             None => {
                 stock.waiting.push_back(request);
-                self.fill(bytes)
+                self.order_images(bytes)
             }
         }
     }
 
     /// Asks for images of this size until enough are under way.
-    pub(super) fn fill(&mut self, bytes: u64) -> io::Result<()> {
+    pub(super) fn order_images(&mut self, bytes: u64) -> io::Result<()> {
         let Some(maker) = &self.maker else { return Ok(()) };
         let stock = self.stocks.entry(bytes).or_default();
         while stock.ready.len() + stock.asked < READY_IMAGES + stock.waiting.len() {
@@ -59,7 +72,7 @@ impl Spawner {
     /// Makes ready what the next sandboxes need, one thing at a time; whether there is more to do.
     pub(super) fn make_ready(&mut self) -> io::Result<bool> {
         let sizes: Vec<u64> = self.stocks.keys().copied().collect();
-        sizes.into_iter().try_for_each(|bytes| self.fill(bytes))?;
+        sizes.into_iter().try_for_each(|bytes| self.order_images(bytes))?;
         let addresses = &self.addresses;
         let stale = self.parts.iter().position(|p| {
             p.network.as_ref().is_some_and(|network| network.addresses != *addresses)
@@ -89,7 +102,7 @@ impl Spawner {
             match (waiting, mount) {
                 (Some(request), Some(mount)) => {
                     self.start(request, Some(mount))?;
-                    self.fill(made.bytes)?;
+                    self.order_images(made.bytes)?;
                 }
                 (None, Some(mount)) => stock.ready.push(mount),
                 (Some(request), None) => {
@@ -171,9 +184,17 @@ impl Spawner {
         let spawner = &*self;
         let outcome = spawner.clone_with(&request, &parts, tmp.as_ref(), &mut timings);
         match outcome {
-            Ok((pid, pidfd)) => {
-                let group = parts.group.number();
-                self.living.insert(pid, Living { ticket: request.ticket, pidfd, group, seat });
+            Ok(Clone { pid, pidfd, later }) => {
+                let (ticket, group) = (request.ticket, parts.group.number());
+                let unfilled = later.map(|(mounts, orders)| Unfilled {
+                    mounts,
+                    group: parts.group,
+                    limits: limits(&request.spec, tmp.is_none()),
+                    orders,
+                    tmpfs: tmp.is_none(),
+                });
+                self.living.insert(pid, Living { ticket, pidfd, group, seat, unfilled });
+                self.tickets.insert(ticket, pid);
                 Ok(())
             }
             Err(error) => {
@@ -184,52 +205,58 @@ impl Spawner {
         }
     }
 
+    /// Clones pid 1 into a mount namespace of its own.
     fn clone_with(
         &self,
         request: &Waiting,
         parts: &Parts,
         tmp: Option<&OwnedFd>,
         timings: &mut Vec<StepTiming>,
-    ) -> Result<(rustix::process::Pid, OwnedFd), StepError> {
+    ) -> Result<Clone, StepError> {
         let spec = &*request.spec;
         let fault = self.config.fault;
         let timings = std::mem::take(timings);
         let mut runner = Runner::new(timings, fault, &self.socket, &self.own_pidfd, Place::Spawner);
-        runner.run(Step::Cgroup, "limit the control group", || {
-            // Pages of a tmpfs are charged to the guest: without an image the limit makes room.
-            let room = if tmp.is_none() { spec.tmp_bytes } else { 0 };
-            let memory_bytes =
-                if spec.memory_bytes == 0 { 0 } else { spec.memory_bytes.saturating_add(room) };
-            parts.group.limit(Limits {
-                memory_bytes,
-                processes: spec.processes,
-                cpu_weight: spec.cpu_weight,
-                cpu_quota_us: spec.cpu_quota_us,
-            })
-        })?;
-        let binds = runner
-            .run(Step::BindViews, "make views of the bound folders", || self.views(&spec.binds))?;
-        runner.point(Step::Clone);
-        let clone_start = Instant::now();
-        // The clone's mounts are a copy of those that are around the spawner at this moment.
-        let other_root = spec.rootfs.as_ref().and_then(|name| self.more_roots.get(name));
-        let enter = |mounts: &OwnedFd| {
-            sys::setns(mounts.as_fd(), libc::CLONE_NEWNS)
-                .map_err(|e| StepError::new(Step::Clone, "enter the mounts of a root", &e))
+        let orders = wire::pair()
+            .map_err(|e| StepError::new(Step::Clone, "make a socket for the first guest", &e))?;
+        limit(&mut runner, &parts.group, limits(spec, tmp.is_none()), None)?;
+        let binds = if request.fill { self.views(&mut runner, &spec.binds)? } else { Vec::new() };
+        let new_mounts = || {
+            // The new mounts are a copy of those that are around the spawner at this moment.
+            let other = spec.rootfs.as_ref().and_then(|name| self.more_roots.get(name));
+            if other.is_some() || !binds.is_empty() {
+                let root = other.unwrap_or(&self.own_mounts);
+                sys::setns(root.as_fd(), libc::CLONE_NEWNS)?;
+            }
+            sys::unshare(libc::CLONE_NEWNS)
         };
-        if let Some(mounts) = other_root {
-            enter(mounts)?;
-        }
-        let cloned = sys::clone_process(NAMESPACES, None);
-        if other_root.is_some() && !matches!(cloned, Ok(Cloned::Child)) {
-            enter(&self.own_mounts)?;
-        }
-        match cloned {
-            Err(e) => Err(StepError::new(Step::Clone, "clone into new namespaces", &e)),
-            Ok(Cloned::Parent { pid, pidfd }) => Ok((pid, pidfd)),
-            Ok(Cloned::Child) => {
+        let first = Instant::now();
+        let made = new_mounts()
+            .map_err(|e| StepError::new(Step::Clone, "make a mount namespace", &e))
+            .and_then(|()| {
+                let mounted = first.elapsed();
+                if request.fill {
+                    attach(&mut runner, &binds)?;
+                }
+                if let Some(command) = &request.first {
+                    order(orders.0.as_fd(), command)?;
+                }
+                runner.point(Step::Clone);
+                let second = Instant::now();
+                let failed = |e| StepError::new(Step::Clone, "clone into new namespaces", &e);
+                let mounts = if request.fill { None } else { Some(self.here().map_err(failed)?) };
+                let cloned = sys::clone_process(NAMESPACES, None).map_err(failed)?;
+                Ok((cloned, mounts, mounted + second.elapsed()))
+            });
+        let (pid, pidfd, mounts) = match made {
+            Err(error) => {
+                self.go_home();
+                return Err(error);
+            }
+            Ok((Cloned::Parent { pid, pidfd }, mounts, _)) => (pid, pidfd, mounts),
+            Ok((Cloned::Child, _, took)) => {
                 let mut timings = runner.take_timings();
-                timings.push(StepTiming { step: Step::Clone, took: clone_start.elapsed() });
+                timings.push(StepTiming { step: Step::Clone, took });
                 init::run(Kit {
                     ticket: request.ticket,
                     spec,
@@ -237,6 +264,7 @@ impl Spawner {
                     mode: self.ids.mode,
                     filter: &self.filter,
                     control: &request.control,
+                    orders: &orders,
                     output: &request.output,
                     reply: &self.socket,
                     spawner: &self.own_pidfd,
@@ -244,7 +272,6 @@ impl Spawner {
                     namespace: &parts.namespace,
                     network: parts.network.as_ref(),
                     group: &parts.group,
-                    binds: &binds,
                     tmp,
                     keep_proc: self.ids.mode != IdMode::Own,
                     landlock: self.capabilities.landlock,
@@ -252,23 +279,127 @@ impl Spawner {
                     timings,
                 })
             }
+        };
+        self.go_home();
+        Ok(Clone { pid, pidfd, later: mounts.map(|mounts| (mounts, orders.0)) })
+    }
+
+    /// Does what was left out when a sandbox was made ahead.
+    pub(super) fn fill(
+        &mut self,
+        ticket: u64,
+        spec: &Spec,
+        first: Option<&[u8]>,
+    ) -> io::Result<()> {
+        let living = self.tickets.get(&ticket).and_then(|pid| self.living.get_mut(pid));
+        // It died, which the host was told before.
+        let Some(living) = living else { return Ok(()) };
+        let Some(unfilled) = living.unfilled.take() else {
+            return Err(io::Error::from_raw_os_error(libc::EPROTO));
+        };
+        let fault = self.config.fault;
+        let (socket, own) = (&self.socket, &self.own_pidfd);
+        let mut runner = Runner::new(Vec::new(), fault, socket, own, Place::Spawner);
+        let wanted = limits(spec, unfilled.tmpfs);
+        let filled = limit(&mut runner, &unfilled.group, wanted, Some(unfilled.limits))
+            .and_then(|()| self.views(&mut runner, &spec.binds))
+            .and_then(|binds| {
+                if binds.is_empty() {
+                    return Ok(());
+                }
+                let entered = sys::setns(unfilled.mounts.as_fd(), libc::CLONE_NEWNS).map_err(|e| {
+                    StepError::new(Step::MountBinds, "enter the sandbox's mounts", &e)
+                });
+                let attached = entered.and_then(|()| attach(&mut runner, &binds));
+                self.go_home();
+                attached
+            })
+            .and_then(|()| match first {
+                Some(command) => order(unfilled.orders.as_fd(), command),
+                None => Ok(()),
+            });
+        match filled {
+            Ok(()) => self.say(&FromSpawner::Filled { ticket, timings: runner.take_timings() }),
+            // The host lets go of it, and pid 1 ends.
+            Err(error) => self.fail(ticket, error),
+        }
+    }
+
+    /// The mount namespace that this process is in now.
+    fn here(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.proc, "self/ns/mnt", flags, Mode::empty())?)
+    }
+
+    /// Returns to the spawner's own mounts. Elsewhere nothing may be done: an error ends it.
+    fn go_home(&self) {
+        if sys::setns(self.own_mounts.as_fd(), libc::CLONE_NEWNS).is_err() {
+            sys::exit(1);
         }
     }
 
     /// Views of the sources, which are looked up in the mount namespace that follows the host's.
-    fn views(&self, binds: &[Bind]) -> io::Result<Vec<(OwnedFd, String)>> {
-        if binds.is_empty() {
-            return Ok(Vec::new());
-        }
-        sys::setns(self.host_mounts.as_fd(), libc::CLONE_NEWNS)?;
-        let id_map = self.file_map.as_ref().map(AsFd::as_fd);
-        let views = binds
-            .iter()
-            .map(|bind| {
-                crate::mount::view(&bind.source, id_map).map(|(fd, _)| (fd, bind.target.clone()))
-            })
-            .collect();
-        sys::setns(self.own_mounts.as_fd(), libc::CLONE_NEWNS)?;
-        views
+    /// Where there are any this process stays there, unless it failed: it goes elsewhere next.
+    fn views(
+        &self,
+        runner: &mut Runner<'_>,
+        binds: &[Bind],
+    ) -> Result<Vec<(OwnedFd, String)>, StepError> {
+        runner.run(Step::BindViews, "make views of the bound folders", || {
+            if binds.is_empty() {
+                return Ok(Vec::new());
+            }
+            sys::setns(self.host_mounts.as_fd(), libc::CLONE_NEWNS)?;
+            let id_map = self.file_map.as_ref().map(AsFd::as_fd);
+            let views: io::Result<_> = binds
+                .iter()
+                .map(|bind| {
+                    crate::mount::view(&bind.source, id_map)
+                        .map(|(fd, _)| (fd, bind.target.clone()))
+                })
+                .collect();
+            if views.is_err() {
+                self.go_home();
+            }
+            views
+        })
     }
+}
+
+/// Tells a first guest its program.
+fn order(orders: BorrowedFd<'_>, command: &[u8]) -> Result<(), StepError> {
+    wire::send_bytes(orders, command, &[], false)
+        .map_err(|e| StepError::new(Step::GuestExec, "tell the first guest its program", &e))
+}
+
+fn limits(spec: &Spec, tmpfs: bool) -> Limits {
+    // Pages of a tmpfs are charged to the guest: without an image the limit makes room.
+    let room = if tmpfs { spec.tmp_bytes } else { 0 };
+    Limits {
+        memory_bytes: if spec.memory_bytes == 0 {
+            0
+        } else {
+            spec.memory_bytes.saturating_add(room)
+        },
+        processes: spec.processes,
+        cpu_weight: spec.cpu_weight,
+        cpu_quota_us: spec.cpu_quota_us,
+    }
+}
+
+/// Sets the limits of a sandbox that has none, or these.
+fn limit(
+    runner: &mut Runner<'_>,
+    group: &Group,
+    limits: Limits,
+    set: Option<Limits>,
+) -> Result<(), StepError> {
+    runner.run(Step::Cgroup, "limit the control group", || group.limit(limits, set))
+}
+
+/// Attaches views where this process is.
+fn attach(runner: &mut Runner<'_>, binds: &[(OwnedFd, String)]) -> Result<(), StepError> {
+    runner.run(Step::MountBinds, "attach views", || {
+        binds.iter().try_for_each(|(fd, target)| crate::mount::attach(fd, Path::new(target)))
+    })
 }

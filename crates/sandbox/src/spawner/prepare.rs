@@ -181,13 +181,16 @@ pub(super) fn prepare(
         parts: Vec::new(),
         stocks: Default::default(),
         living: Default::default(),
+        tickets: Default::default(),
         config,
     };
     // The first one shows whether they can be made at all.
     let parts: Parts = spawner.make_parts()?;
     spawner.parts.push(parts);
     for bytes in spawner.config.tmp_ready_bytes.clone() {
-        spawner.fill(bytes).map_err(|e| StepError::new(Step::TmpImage, "ask for images", &e))?;
+        spawner
+            .order_images(bytes)
+            .map_err(|e| StepError::new(Step::TmpImage, "ask for images", &e))?;
     }
     Ok(spawner)
 }

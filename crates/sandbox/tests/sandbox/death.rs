@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lambfold_sandbox::{
-    Config, CreateError, Event, Fault, Sandboxes, Spec, StartError, Step, Victim,
+    Config, CreateError, Event, Fault, Sandboxes, Spec, StartError, Step, Stock, Victim,
 };
 
 use crate::Test;
@@ -31,7 +31,7 @@ fn running(word: &str) -> bool {
 }
 
 /// Every control group of an owner, in every hierarchy.
-fn groups(owner: &str) -> Vec<String> {
+pub fn groups(owner: &str) -> Vec<String> {
     let name = format!("lambfold-{owner}");
     let mut found = Vec::new();
     let mut look = vec![Path::new("/sys/fs/cgroup").to_owned()];
@@ -51,7 +51,7 @@ fn groups(owner: &str) -> Vec<String> {
 }
 
 /// Loop devices over files of this folder.
-fn loops(folder: &Path) -> usize {
+pub fn loops(folder: &Path) -> usize {
     let text = folder.display().to_string();
     std::fs::read_dir("/sys/block")
         .into_iter()
@@ -64,7 +64,7 @@ fn loops(folder: &Path) -> usize {
         .count()
 }
 
-fn mounts(word: &str) -> usize {
+pub fn mounts(word: &str) -> usize {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     text.lines().filter(|line| line.contains(word)).count()
 }
@@ -136,7 +136,7 @@ fn a_killed_spawner_is_replaced() {
     world.sandbox().bash("true").ok();
 }
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
@@ -145,7 +145,11 @@ fn kill(pid: u32) {
 pub fn doomed_host() {
     let mut arguments = std::env::args().skip(2);
     let (owner, work_dir) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let config = Config::new(owner.clone(), work_dir);
+    let mut config = Config::new(owner.clone(), work_dir);
+    if arguments.next().is_some_and(|how| how == "stock") {
+        config.stock = Some(Stock { size: 4, first: spec() });
+    }
+    let stock = config.stock.as_ref().map_or(0, |stock| stock.size);
     let sandboxes = Sandboxes::start(config).unwrap();
     let mut made = Vec::new();
     for _ in 0..3 {
@@ -158,25 +162,32 @@ pub fn doomed_host() {
         }
         made.push(inside);
     }
+    wait_for("a stock", || sandboxes.in_stock() == stock);
     println!("{}", sandboxes.spawner_pid());
     use std::io::Read;
     // Nothing comes: it ends by a signal.
     let _ = std::io::stdin().read(&mut [0u8]);
 }
 
-struct Doomed {
+pub struct Doomed {
     owner: String,
     dir: tempfile::TempDir,
-    child: std::process::Child,
+    pub child: std::process::Child,
 }
 
 impl Doomed {
     fn start(fault: Option<&str>) -> Doomed {
+        Doomed::start_with(fault, "")
+    }
+
+    /// `stock`: with sandboxes that are made ahead.
+    pub fn start_with(fault: Option<&str>, how: &str) -> Doomed {
         let (config, dir) = config();
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command
             .args(["doomed-host", &config.owner])
             .arg(&config.work_dir)
+            .arg(how)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped());
         if let Some(fault) = fault {
@@ -187,7 +198,7 @@ impl Doomed {
     }
 
     /// Its spawner, once its sandboxes are there.
-    fn spawner(&mut self) -> u32 {
+    pub fn spawner(&mut self) -> u32 {
         use std::io::BufRead;
         let mut line = String::new();
         let stdout = self.child.stdout.as_mut().unwrap();
@@ -196,7 +207,7 @@ impl Doomed {
     }
 
     /// Waits until no process is left, starts again on the same folder, and looks around.
-    fn check(self, spawner: Option<u32>) {
+    pub fn check(self, spawner: Option<u32>) {
         let Doomed { owner, dir, mut child } = self;
         child.wait().unwrap();
         let word = format!("{owner}-guest");
@@ -253,7 +264,8 @@ fn a_death_at_each_step() {
                 (_, Ok(sandbox)) => {
                     assert!(step > Step::Ready, "{step} was passed");
                     let inside = Inside::new(sandbox);
-                    inside.sandbox.spawn(bash("echo out")).unwrap();
+                    // Its first guest may have been made, and the fault have struck, before.
+                    let _ = inside.sandbox.spawn(bash("echo out"));
                     while !matches!(inside.event(), Event::Gone) {}
                 }
                 (Victim::Init, Err(CreateError::Died { .. })) => assert!(step <= Step::Ready),

@@ -45,7 +45,7 @@ fn tmp_beyond_its_size() {
     assert_eq!(world.create(Spec { tmp_bytes: 16 * MIB, ..spec() }).bash("ls -A /tmp").ok(), "");
 }
 
-fn hold(mib: u64) -> lambfold_sandbox::Command {
+pub fn hold(mib: u64) -> lambfold_sandbox::Command {
     perl(&format!("my $x = ''; vec($x, ({mib} << 20) - 1, 8) = 1; print length($x) >> 20, qq(\\n)"))
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lambfold_sandbox::{Config, CreateError, Rootfs, ShellView, Spec};
 
 use crate::Test;
-use crate::world::{World, bash, bind, config, outside, spec};
+use crate::world::{World, bash, bind, config, outside, owner, spec};
 
 pub const TESTS: &[Test] = &[
     ("roots::a_directory_can_be_the_root", a_directory_can_be_the_root),
@@ -16,7 +16,7 @@ pub const TESTS: &[Test] = &[
 
 /// Copies programs with their libraries to the same places below `root`; links in the folders there
 /// are followed.
-fn copy_programs(root: &Path, programs: &[&str]) {
+pub fn copy_programs(root: &Path, programs: &[&str]) {
     let copy = |path: &str| {
         let to = root.join(path.trim_start_matches('/'));
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -125,8 +125,9 @@ fn on_a_host(merged: bool) -> String {
     let script = format!(
         "set -e; cd {root}; mount --bind . .; cd {root}; mount -t proc proc proc; \
          mount --rbind /dev dev; mount --rbind /sys sys; mount -t tmpfs tmp tmp; \
-         /usr/sbin/pivot_root . old; /bin/umount -l old; exec /host-part host-view",
+         /usr/sbin/pivot_root . old; /bin/umount -l old; exec /host-part host-view {owner}",
         root = root.display(),
+        owner = owner(),
     );
     let mut args = vec!["--mount", "--pid", "--fork", "--kill-child"];
     if !lambfold_sandbox::is_root() {
@@ -145,7 +146,9 @@ fn on_a_host(merged: bool) -> String {
 pub fn host_view() {
     let work = PathBuf::from("/tmp/work");
     let dir = tempfile::tempdir_in("/tmp").unwrap();
-    let world = World::with(Config::new("host-view", work), dir);
+    // The tests of both layouts may run at a time.
+    let owner = std::env::args().nth(2).unwrap();
+    let world = World::with(Config::new(owner, work), dir);
     assert_eq!(world.sandboxes.capabilities().shell, ShellView::MountOnLink);
     let script = "for f in /bin /lib /lib64; do \
                   if [ -L $f ]; then echo $f leads to $(readlink $f); else echo $f is a folder; fi; \

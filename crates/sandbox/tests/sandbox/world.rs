@@ -1,5 +1,6 @@
 //! What every test needs: sandboxes of its own, and a shell inside.
 
+use std::cell::Cell;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lambfold_sandbox::{
     Bind, Command, Config, CreateError, Event, ExitStatus, ProcessId, Sandbox, Sandboxes, Spec,
+    Stock,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
@@ -16,6 +18,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// Whether this thread's tests are about sandboxes that were made ahead.
+    pub static STOCKED: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Sandboxes with a work folder of their own.
 pub struct World {
@@ -40,13 +47,31 @@ impl World {
         World::with(config, dir)
     }
 
-    pub fn with(config: Config, dir: tempfile::TempDir) -> World {
+    pub fn with(mut config: Config, dir: tempfile::TempDir) -> World {
+        if STOCKED.get() && config.stock.is_none() {
+            config.stock = Some(Stock { size: 1, first: spec() });
+        }
         let owner = config.owner.clone();
         let sandboxes = Sandboxes::start(config).unwrap_or_else(|e| panic!("{}", chain(&e)));
         World { sandboxes, dir, owner }
     }
 
+    /// Where tests run with sandboxes of the stock, one of those.
     pub fn try_create(&self, spec: Spec) -> Result<Sandbox, CreateError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let made = self.create_any(spec.clone());
+            match &made {
+                Ok(sandbox) if STOCKED.get() && !sandbox.from_stock() => {
+                    assert!(Instant::now() < deadline, "none was made ahead");
+                    wait_for("a stock", || self.sandboxes.in_stock() == 1);
+                }
+                _ => return made,
+            }
+        }
+    }
+
+    pub fn create_any(&self, spec: Spec) -> Result<Sandbox, CreateError> {
         let (done, result) = mpsc::channel();
         self.sandboxes.create(spec, move |made| done.send(made).unwrap());
         result.recv_timeout(PATIENCE).expect("an answer")

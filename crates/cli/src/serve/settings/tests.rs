@@ -52,6 +52,7 @@ fn flags_come_in_the_order_of_the_keys() {
         network: Some("n".into()),
         max_environments: Some("E".into()),
         max_memory: Some("M".into()),
+        sandbox_stock: Some("S".into()),
         cpu: Some("c".into()),
         strict: Some("s".into()),
         insecure: Some("u".into()),
@@ -64,6 +65,7 @@ fn flags_come_in_the_order_of_the_keys() {
             "insecure" => "u",
             "max-environments" => "E",
             "max-memory" => "M",
+            "sandbox-stock" => "S",
             _ => &key[..1],
         };
         assert_eq!(settings.values[key].0, initial);
@@ -127,7 +129,7 @@ fn the_network_is_nat_where_it_can_be_had_and_the_hosts_only_when_asked_for_twic
 
 #[test]
 fn wrong_values_name_their_source() {
-    let cases: [(Settings, &str); 10] = [
+    let cases: [(Settings, &str); 12] = [
         (flags(&[("listen", "9000")]), "--listen has the wrong value \"9000\""),
         (environment(&[("strict", "maybe")]), "LAMBFOLD_STRICT has the wrong value \"maybe\""),
         (flags(&[("isolation", "process")]), "--isolation process is not built yet"),
@@ -140,6 +142,11 @@ fn wrong_values_name_their_source() {
             "LAMBFOLD_MAX_ENVIRONMENTS has the wrong value \"many\"",
         ),
         (flags(&[("max-memory", "8")]), "--max-memory has the wrong value \"8\""),
+        (flags(&[("sandbox-stock", "65")]), "--sandbox-stock has the wrong value \"65\""),
+        (
+            environment(&[("sandbox-stock", "-1")]),
+            "LAMBFOLD_SANDBOX_STOCK has the wrong value \"-1\": it must be a whole number from 0",
+        ),
         (flags(&[("rootfs", "/nonexistent")]), "--rootfs has the wrong value"),
     ];
     for (settings, start) in cases {
@@ -181,6 +188,18 @@ fn limits_of_environments_come_from_numbers_and_text() {
     assert_eq!((config.max_environments, config.max_memory_mib), (Some(20), Some(8_192)));
     let config = resolve(&flags(&[("ephemeral", "true")])).expect("resolve");
     assert_eq!((config.max_environments, config.max_memory_mib), (None, None));
+}
+
+#[test]
+fn the_stock_of_sandboxes_has_a_size_and_can_be_empty() {
+    let file = |text| Settings::from_file(text, Source::File("x.toml".into())).expect("file");
+    for (text, size) in [
+        ("ephemeral = true", 4),
+        ("ephemeral = true\nsandbox-stock = 0", 0),
+        ("ephemeral = true\nsandbox-stock = 64", 64),
+    ] {
+        assert_eq!(resolve(&file(text)).expect(text).sandbox_stock, size);
+    }
 }
 
 #[test]
