@@ -160,7 +160,7 @@ fn wait_for_the_end(what: &str, page: &Front, target: &Front) -> (Value, Vec<Req
         missing
     };
     let mut rest = missing();
-    let waited = lambfold_testkit::wait_for(what, std::time::Duration::from_secs(20), || {
+    let waited = lambfold_testkit::wait_for(what, std::time::Duration::from_secs(60), || {
         rest = missing();
         rest.is_empty().then_some(())
     });

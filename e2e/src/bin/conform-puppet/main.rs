@@ -80,7 +80,7 @@ fn watchdog() {
     let mut last = Instant::now();
     loop {
         std::thread::sleep(Duration::from_millis(20));
-        if last.elapsed() > Duration::from_millis(900) {
+        if last.elapsed() > Duration::from_millis(600) {
             std::process::exit(1);
         }
         last = Instant::now();
