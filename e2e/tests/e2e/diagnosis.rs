@@ -2,10 +2,12 @@
 //! looks, and AWS's own words for the caller.
 
 use super::harness::{Api, lambfold, server};
+use lambfold_testkit::TempServer;
 use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A bootstrap that cannot run.
 struct Broken {
@@ -203,7 +205,38 @@ fn each_kind_of_broken_bootstrap_is_explained_wherever_its_author_looks() {
             let words: Vec<&str> = stdout.split_whitespace().collect();
             explained("the report of conform", &words.join(" "));
         }
+
+        explained("dev", &developed(&folder, broken.says, &server));
     }
+}
+
+/// What `lambfold dev` prints about a folder until it says this, besides the function's log.
+fn developed(folder: &Path, says: &str, server: &TempServer) -> String {
+    let mut command = server.client(lambfold());
+    command.arg("dev").arg(folder).args(["--handler", "f.h", "--port", "0", "--output", "json"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut printed = String::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if line["Type"] == "error" {
+            let texts = [&line["Message"], &line["Causes"], &line["Hints"]];
+            let texts = texts.iter().flat_map(|of| match of {
+                Value::Array(all) => all.clone(),
+                one => vec![(*one).clone()],
+            });
+            texts.filter_map(|text| text.as_str().map(str::to_owned)).for_each(|text| {
+                printed.push_str(&text);
+                printed.push('\n');
+            });
+        }
+        if printed.contains(says) {
+            break;
+        }
+    }
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+    child.wait().unwrap();
+    printed
 }
 
 #[test]

@@ -195,3 +195,37 @@ fn a_command_is_typed_and_its_screen_is_read() {
     assert!(terminal.history().contains("stty size"));
     assert!(terminal.folder().join("tmux").exists());
 }
+
+#[test]
+fn starters_events_the_kit_and_completions_at_a_terminal() {
+    let server = crate::e2e::harness::server();
+    let terminal = Terminal::sized(&server, 120, 40);
+    assert_eq!(terminal.run("lambfold init bash hello"), 0);
+    let screen = terminal.screen();
+    assert!(screen.contains("wrote hello/function.sh\nnext:\nlambfold dev hello\n"), "{screen}");
+    terminal.clear();
+    assert_eq!(terminal.run("lambfold init bash hello"), 1);
+    let screen = terminal.screen();
+    assert!(screen.contains("the folder hello is not empty: it has function.sh"), "{screen}");
+    terminal.clear();
+    assert_eq!(terminal.run("lambfold events list | head -n 1"), 0);
+    assert!(terminal.screen().contains("\nhello-world "), "{}", terminal.screen());
+    terminal.clear();
+    assert_eq!(terminal.run("lambfold events generate hello-world --set key1=Ada"), 0);
+    let event = "{\n  \"key1\": \"Ada\",\n  \"key2\": \"value2\",\n  \"key3\": \"value3\"\n}";
+    assert!(terminal.screen().contains(event), "{}", terminal.screen());
+    terminal.clear();
+    let bootstrap = crate::e2e::harness::bin("conform-lambda-runtime");
+    assert_eq!(terminal.run(&format!("cp {} bootstrap", bootstrap.display())), 0);
+    terminal.clear();
+    assert_eq!(terminal.run("lambfold conform bootstrap --case start --case next-*"), 0);
+    let screen = terminal.screen();
+    assert!(screen.contains("pass  start "), "{screen}");
+    assert!(screen.contains(" passed, 0 failed"), "{screen}");
+    terminal.clear();
+    assert_eq!(terminal.run("source <(lambfold completions bash)"), 0);
+    terminal.clear();
+    terminal.text("lambfold conf");
+    terminal.keys(&["Tab"]);
+    terminal.wait_for_text("$ lambfold conform");
+}

@@ -353,7 +353,9 @@ impl Session<'_> {
             );
         }
         match &readiness {
-            Readiness::Failed(reason) => self.screen.failed_init(reason),
+            Readiness::Failed(reason) => {
+                self.screen.failed_init(reason, &deployment.diagnosis(&version.number));
+            }
             Readiness::Cold(why) => self.screen.cold(why),
             Readiness::Ready | Readiness::Pending | Readiness::Unknown => {}
         }

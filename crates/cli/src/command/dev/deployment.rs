@@ -214,6 +214,11 @@ impl Deployment {
         })
     }
 
+    /// Why the bootstrap of a version would not run, if that is why its init phase failed.
+    pub(super) fn diagnosis(&self, number: &str) -> Vec<String> {
+        shared::diagnosis(&self.client, &self.name, Some(number))
+    }
+
     /// A version that takes no requests goes. One that stays by accident harms nobody.
     pub(super) fn delete_version(&self, number: &str) {
         let request = Request::new(Service::Lambda, "DELETE", self.path(""));

@@ -59,11 +59,15 @@ impl Screen {
         );
     }
 
-    pub(super) fn failed_init(&self, reason: &str) {
+    /// `hints`: what is known of why.
+    pub(super) fn failed_init(&self, reason: &str, hints: &[String]) {
         let text = "the function's init phase failed; its requests are answered with the error";
         self.say(
-            || json!({"Type": "error", "Message": text, "Causes": [reason], "Hints": []}),
-            || output::warn(text),
+            || json!({"Type": "error", "Message": text, "Causes": [reason], "Hints": hints}),
+            || {
+                output::warn(text);
+                hints.iter().for_each(|hint| output::hint(hint));
+            },
         );
     }
 
