@@ -1,9 +1,11 @@
 //! What the kernel and the disk hold for one server, counted from the outside: what was there before
 //! a long run and is not after it has leaked the other way round.
 
+use crate::server::{Guard, Result, ready};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// One server, by what all that belongs to it can be told by.
 #[derive(Debug, Clone)]
@@ -41,6 +43,71 @@ pub struct Held {
     pub folders: usize,
     /// Resident memory of server and spawner, KiB.
     pub resident_kib: usize,
+}
+
+/// A server that can be told from all others, and the calling program as the bootstrap of its
+/// functions.
+#[derive(Debug)]
+pub struct Place {
+    /// The server; killed when dropped.
+    pub server: Guard,
+    /// What tells it from others.
+    pub owner: Owner,
+    /// Its address, as a URL.
+    pub endpoint: String,
+    /// The folder of a function whose bootstrap is a copy of the calling program.
+    pub function: PathBuf,
+    /// Goes last.
+    _work: tempfile::TempDir,
+}
+
+impl Place {
+    /// Starts a copy of `lambfold` with these further arguments of `serve` and a data folder that
+    /// goes with it.
+    ///
+    /// # Errors
+    /// When something cannot be copied, or the server ends before it is ready.
+    pub fn start(lambfold: &Path, args: &[&str]) -> Result<Place> {
+        let work = tempfile::tempdir()?;
+        let program = work.path().join("lambfold");
+        fs::copy(lambfold, &program)?;
+        let function = work.path().join("function");
+        fs::create_dir(&function)?;
+        fs::copy(std::env::current_exe()?, function.join("bootstrap"))?;
+        let data = work.path().join("data");
+        let mut command = Command::new(&program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data).args(args);
+        let mut server = Guard(command.stderr(Stdio::piped()).spawn()?);
+        let endpoint = ready(&mut server.0)?;
+        let id = fs::read_to_string(data.join("id"))?.trim().to_owned();
+        let marker = format!("OWNER={id}");
+        let owner = Owner { program, data, id, marker };
+        Ok(Place { server, owner, endpoint, function, _work: work })
+    }
+
+    /// host:port of its API.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned()
+    }
+
+    /// Deploys the function under a name, with its owner's marker in its environment and 128 MB.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn deploy(&self, name: &str, timeout_s: u32) -> Result<()> {
+        let output = Command::new(&self.owner.program)
+            .arg("deploy")
+            .arg(&self.function)
+            .args(["--name", name, "--handler", "none", "--memory", "128"])
+            .args(["--timeout", &timeout_s.to_string(), "--env", &self.owner.marker])
+            .args(["--endpoint-url", &self.endpoint])
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned().into())
+    }
 }
 
 impl Owner {
@@ -83,7 +150,7 @@ impl Owner {
             .flat_map(|id| {
                 ["mnt", "net"].map(|kind| fs::read_link(format!("/proc/{id}/ns/{kind}")))
             })
-            .filter_map(Result::ok)
+            .flatten()
             .collect();
         let lines = |id: &u32, file: &str| {
             fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default().lines().count()
@@ -208,7 +275,7 @@ mod tests {
             marker: "LEAKS_TEST=of_this_process_only".to_owned(),
         };
         assert!(owner.own_processes().contains(&std::process::id()));
-        let mut child = std::process::Command::new("sleep")
+        let mut child = Command::new("sleep")
             .arg("60")
             .env("LEAKS_TEST", "of_this_process_only")
             .spawn()

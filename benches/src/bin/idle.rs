@@ -10,12 +10,11 @@
 //! This program is also the bootstrap of the function: `AWS_LAMBDA_RUNTIME_API` says so.
 #![allow(clippy::print_stdout)] // a command for people
 
-use lambfold_benches::leaks::Owner;
-use lambfold_benches::server::{Guard, Result, ready, relay};
+use lambfold_benches::leaks::{Owner, Place};
+use lambfold_benches::server::{Result, relay};
 use lambfold_benches::{Connection, guest, median};
 use serde_json::json;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long each of them is held: longer than all need to start.
@@ -30,35 +29,10 @@ fn main() -> Result<()> {
         return guest::run(&api);
     }
     let options = options()?;
-    let work = tempfile::tempdir()?;
-    let program = work.path().join("lambfold");
-    std::fs::copy(options.bin_dir.join("lambfold"), &program)?;
-    let function = work.path().join("function");
-    std::fs::create_dir(&function)?;
-    std::fs::copy(std::env::current_exe()?, function.join("bootstrap"))?;
-    let data = work.path().join("data");
-    let mut server = Guard(
-        Command::new(&program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&data)
-            .args(["--max-environments", &(options.environments + 8).to_string()])
-            .stderr(Stdio::piped())
-            .spawn()?,
-    );
-    let endpoint = ready(&mut server.0)?;
-    let address = endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned();
-    let id = std::fs::read_to_string(data.join("id"))?.trim().to_owned();
-    let marker = format!("IDLE={id}");
-    let owner = Owner { program: program.clone(), data, id, marker: marker.clone() };
-    let deployed = Command::new(&program)
-        .arg("deploy")
-        .arg(&function)
-        .args(["--name", "idle", "--handler", "none", "--memory", "128", "--timeout", "120"])
-        .args(["--env", &marker, "--endpoint-url", &endpoint])
-        .output()?;
-    if !deployed.status.success() {
-        return Err(String::from_utf8_lossy(&deployed.stderr).into_owned().into());
-    }
+    let most = (options.environments + 8).to_string();
+    let place = Place::start(&options.bin_dir.join("lambfold"), &["--max-environments", &most])?;
+    let (address, owner) = (place.address(), &place.owner);
+    place.deploy("idle", 120)?;
     let call = |event: &str| -> Result<Duration> {
         let mut connection = Connection::open(&address)?.give_up_after(PATIENCE)?;
         timed(&mut connection, &address, event)
@@ -66,7 +40,7 @@ fn main() -> Result<()> {
     let echo = json!({ "do": "echo" }).to_string();
     call(&echo)?;
 
-    let (before, guests_before) = (available_kib()?, guests_kib(&owner)?);
+    let (before, guests_before) = (available_kib()?, guests_kib(owner)?);
     let hold = json!({ "do": "hold", "ms": HOLD.as_millis() as u64 }).to_string();
     let begin = Instant::now();
     std::thread::scope(|scope| -> Result<()> {
@@ -81,7 +55,7 @@ fn main() -> Result<()> {
     let took = begin.elapsed();
     std::thread::sleep(Duration::from_secs(2));
     let guests = owner.guests().len();
-    let (after, guests_after) = (available_kib()?, guests_kib(&owner)?);
+    let (after, guests_after) = (available_kib()?, guests_kib(owner)?);
     let drop_kib = before.saturating_sub(after);
     let of_guests = guests_after.saturating_sub(guests_before);
     let each = drop_kib.saturating_sub(of_guests) as f64 / options.environments as f64;

@@ -14,13 +14,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command for people
 
 use lambfold_benches::guest;
-use lambfold_benches::leaks::{Held, Owner};
-use lambfold_benches::server::{Guard, Result, ready};
+use lambfold_benches::leaks::{Held, Owner, Place};
+use lambfold_benches::server::{Guard, Result};
 use lambfold_benches::{Connection, header};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -193,29 +193,13 @@ fn json_of(text: &str) -> Value {
 
 fn soak() -> Result<bool> {
     let options = options()?;
-    let work = tempfile::tempdir()?;
-    let program = work.path().join("lambfold");
-    std::fs::copy(options.bin_dir.join("lambfold"), &program)?;
-    let function = work.path().join("function");
-    std::fs::create_dir(&function)?;
-    std::fs::copy(std::env::current_exe()?, function.join("bootstrap"))?;
-    let data = work.path().join("data");
-    let mut server = Guard(
-        Command::new(&program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&data)
-            .stderr(Stdio::piped())
-            .spawn()?,
-    );
-    let endpoint = ready(&mut server.0)?;
-    let id = std::fs::read_to_string(data.join("id"))?.trim().to_owned();
-    let marker = format!("SOAK={id}");
-    let owner = Owner { program: program.clone(), data, id, marker: marker.clone() };
-    let site = Site { program, endpoint, function, marker };
+    let mut place = Place::start(&options.bin_dir.join("lambfold"), &[])?;
+    let (owner, id) = (place.owner.clone(), place.server.0.id());
+    let site = Site(&place);
 
     // What is made once and kept is made before the first count: a short run of everything.
     let tally = Mutex::new(Tally::default());
-    let address = site.address();
+    let address = place.address();
     let load = |count| Load {
         address: &address,
         functions: options.functions,
@@ -227,7 +211,7 @@ fn soak() -> Result<bool> {
     site.deploy_all(options.functions)?;
     run(&load(options.functions * 50), options.clients, &site, 20, None)?;
     site.delete_all(options.functions)?;
-    let before = settle(&owner, server.0.id(), None);
+    let before = settle(&owner, id, None);
     eprintln!("before: {before:?}");
 
     let begin = Instant::now();
@@ -235,16 +219,16 @@ fn soak() -> Result<bool> {
     site.deploy_all(options.functions)?;
     for round in 0..ROUNDS {
         let load = load(options.warm / ROUNDS);
-        let kill = KILLS.contains(&round).then_some((&owner, server.0.id()));
+        let kill = KILLS.contains(&round).then_some((&owner, id));
         run(&load, options.clients, &site, options.cold / ROUNDS, kill)?;
-        memory.push(owner.held(server.0.id()).resident_kib);
+        memory.push(owner.held(id).resident_kib);
         eprintln!("round {}: {} KiB, {:.0?}", round + 1, memory[round], begin.elapsed());
     }
     let took = begin.elapsed();
     site.delete_all(options.functions)?;
-    let after = settle(&owner, server.0.id(), Some(&before));
+    let after = settle(&owner, id, Some(&before));
     eprintln!("after: {after:?}");
-    stop(&mut server)?;
+    stop(&mut place.server)?;
     let ended = settle(&owner, 0, Some(&Held { folders: usize::MAX, ..Held::default() }));
 
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -283,7 +267,7 @@ fn soak() -> Result<bool> {
 fn run(
     load: &Load<'_>,
     clients: usize,
-    site: &Site,
+    site: &Site<'_>,
     cold: usize,
     kill: Option<(&Owner, u32)>,
 ) -> Result<()> {
@@ -362,33 +346,11 @@ fn stop(server: &mut Guard) -> Result<()> {
 }
 
 /// The server as its users see it.
-struct Site {
-    program: PathBuf,
-    endpoint: String,
-    function: PathBuf,
-    marker: String,
-}
+struct Site<'a>(&'a Place);
 
-impl Site {
-    fn address(&self) -> String {
-        self.endpoint.trim_start_matches("http://").trim_end_matches('/').to_owned()
-    }
-
+impl Site<'_> {
     fn deploy_all(&self, functions: usize) -> Result<()> {
-        let folder: &Path = &self.function;
-        for function in 0..functions {
-            let output = Command::new(&self.program)
-                .arg("deploy")
-                .arg(folder)
-                .args(["--name", &format!("f{function}"), "--handler", "none"])
-                .args(["--memory", "128", "--timeout", &TIMEOUT.to_string()])
-                .args(["--env", &self.marker, "--endpoint-url", &self.endpoint])
-                .output()?;
-            if !output.status.success() {
-                return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-            }
-        }
-        Ok(())
+        (0..functions).try_for_each(|function| self.0.deploy(&format!("f{function}"), TIMEOUT))
     }
 
     fn delete_all(&self, functions: usize) -> Result<()> {
@@ -400,7 +362,7 @@ impl Site {
 
     /// A configuration that no environment has yet.
     fn change(&self, function: usize, count: usize) -> Result<()> {
-        let (name, value) = self.marker.split_once('=').unwrap_or_default();
+        let (name, value) = self.0.owner.marker.split_once('=').unwrap_or_default();
         let body =
             json!({ "Environment": { "Variables": { name: value, "COUNT": count.to_string() } } });
         let path = format!("/2015-03-31/functions/f{function}/configuration");
@@ -408,7 +370,7 @@ impl Site {
     }
 
     fn call(&self, method: &str, path: &str, body: &str, status: &str) -> Result<()> {
-        let address = self.address();
+        let address = self.0.address();
         let mut connection = Connection::open(&address)?.give_up_after(PATIENCE)?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
