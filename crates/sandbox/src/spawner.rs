@@ -288,6 +288,9 @@ impl Spawner {
                 way.end();
             }
         }
+        // Whoever waits for this process removes the folder in which images are made.
+        self.maker = None;
+        while let Ok(Some(_)) = wait_child(WaitOptions::empty()) {}
     }
 
     /// Takes back a sandbox's place in the network.

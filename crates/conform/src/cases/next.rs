@@ -163,7 +163,7 @@ fn freeze(trial: &mut Trial<'_>) -> Step<()> {
     trial.lives_on("a freeze")?;
     // What woke up with it may take a moment to see that the clock has jumped.
     trial.next()?;
-    trial.pass(Duration::from_millis(300))?;
+    trial.pass(Duration::from_millis(1000))?;
     match trial.guest.end {
         None => Ok(()),
         Some(_) => fail("it ended soon after a freeze"),
