@@ -110,6 +110,21 @@ pub fn header<'h>(head: &'h [u8], name: &str) -> Option<&'h str> {
     })
 }
 
+/// Hands the command line's `--name value` pairs to `take`, which says whether it knows the name.
+///
+/// # Errors
+/// A name without a value, a name that is not known, or what `take` says of a value.
+pub fn each_option(mut take: impl FnMut(&str, &str) -> server::Result<bool>) -> server::Result<()> {
+    let mut words = std::env::args().skip(1);
+    while let Some(name) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
+        if !take(&name, &value)? {
+            return Err(format!("unknown option {name}").into());
+        }
+    }
+    Ok(())
+}
+
 /// The middle value; zero for none.
 #[must_use]
 pub fn median(values: &mut [f64]) -> f64 {

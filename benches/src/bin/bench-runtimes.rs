@@ -12,7 +12,7 @@
 
 use lambfold_benches::fastcgi::FastCgi;
 use lambfold_benches::server::{Guard, Result, Server, relay};
-use lambfold_benches::{Connection, header, median};
+use lambfold_benches::{Connection, each_option, header, median};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -378,18 +378,17 @@ fn options() -> Result<Options> {
         bootstraps: "target/bootstraps".into(),
         output: "target/bench".into(),
     };
-    let mut args = std::env::args().skip(1);
-    while let Some(flag) = args.next() {
-        let value = args.next().ok_or(format!("{flag} needs a value"))?;
-        match flag.as_str() {
+    each_option(|name, value| {
+        match name {
             "--rounds" => options.rounds = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--cold" => options.cold = value.parse()?,
             "--bin-dir" => options.bin_dir = value.into(),
             "--bootstraps" => options.bootstraps = value.into(),
             "--output" => options.output = value.into(),
-            _ => return Err(format!("unknown option {flag}").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(options)
 }

@@ -15,7 +15,7 @@
 
 use lambfold_benches::cold::{BASH, Cold, burst, own_start, starts};
 use lambfold_benches::server::{self, Guard, Result, Server, free_port, wait_for_port};
-use lambfold_benches::{Connection, median};
+use lambfold_benches::{Connection, each_option, median};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -268,19 +268,18 @@ fn options() -> Result<Options> {
         bin_dir: "target/release".into(),
         output: "target/bench".into(),
     };
-    let mut args = std::env::args().skip(1);
-    while let Some(flag) = args.next() {
-        let value = args.next().ok_or(format!("{flag} needs a value"))?;
-        match flag.as_str() {
+    each_option(|name, value| {
+        match name {
             "--rounds" => options.rounds = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--cold" => options.cold = value.parse()?,
             "--burst" => options.burst = value.parse()?,
             "--bin-dir" => options.bin_dir = value.into(),
             "--output" => options.output = value.into(),
-            _ => return Err(format!("unknown option {flag}").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(options)
 }
 

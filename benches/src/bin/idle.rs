@@ -12,7 +12,7 @@
 
 use lambfold_benches::leaks::{Owner, Place};
 use lambfold_benches::server::{Result, relay};
-use lambfold_benches::{Connection, guest, median};
+use lambfold_benches::{Connection, each_option, guest, median};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -141,15 +141,14 @@ fn options() -> Result<Options> {
         bin_dir: "target/release".into(),
         output: "target/bench".into(),
     };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(format!("{word} wants a value"))?;
-        match word.as_str() {
+    each_option(|name, value| {
+        match name {
             "--environments" => options.environments = value.parse()?,
             "--bin-dir" => options.bin_dir = value.into(),
             "--output" => options.output = value.into(),
-            _ => return Err(format!("unknown option {word}; see the head of idle.rs").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     Ok(options)
 }

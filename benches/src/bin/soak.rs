@@ -16,7 +16,7 @@
 use lambfold_benches::guest;
 use lambfold_benches::leaks::{Held, Owner, Place};
 use lambfold_benches::server::{Guard, Result};
-use lambfold_benches::{Connection, header};
+use lambfold_benches::{Connection, each_option, header};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -394,19 +394,18 @@ fn options() -> Result<Options> {
         bin_dir: "target/release".into(),
         output: "target/bench".into(),
     };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or(format!("{word} wants a value"))?;
-        match word.as_str() {
+    each_option(|name, value| {
+        match name {
             "--warm" => options.warm = value.parse()?,
             "--cold" => options.cold = value.parse()?,
             "--functions" => options.functions = value.parse()?,
             "--clients" => options.clients = value.parse()?,
             "--bin-dir" => options.bin_dir = value.into(),
             "--output" => options.output = value.into(),
-            _ => return Err(format!("unknown option {word}; see the head of soak.rs").into()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     if options.functions == 0 || options.clients == 0 {
         return Err("there must be a function and a client".into());
     }

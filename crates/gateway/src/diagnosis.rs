@@ -47,7 +47,7 @@ async fn run(gateway: &Gateway, head: &Parts) -> Result<Vec<String>, ApiError> {
     let scope = scope::of(&gateway.config.scope, &head.headers, query);
     let resolved = gateway.control.resolve_text(&scope, &function, qualifier.as_deref());
     let version = resolved.map_err(|error| error::control(&error))?.version;
-    let Some(diagnose) = gateway.diagnose.get() else {
+    let Some(diagnose) = &gateway.tools.diagnose else {
         return Err(ApiError::not_built("Diagnosis of bootstraps"));
     };
     diagnose(version).await.map_err(|error| ApiError::new("ServiceException", error))

@@ -21,8 +21,8 @@ use lambfold_trace::Hub;
 use lambfold_types::{RequestId, Scope};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -66,12 +66,15 @@ impl Default for Limits {
 }
 
 /// What is served beside the AWS API, below `/_lambfold/v1/`.
-#[derive(Clone)]
 pub struct Tools {
     /// Where environments show their calls.
     pub traces: Arc<Hub>,
     /// Who starts shells; `None`: nobody, and they are refused.
     pub shells: Option<Arc<dyn Shells>>,
+    /// What goes wrong on purpose.
+    pub faults: Arc<Faults>,
+    /// Who looks at bootstraps; `None`: nobody, and whoever asks is told so.
+    pub diagnose: Option<diagnosis::Diagnose>,
 }
 
 impl fmt::Debug for Tools {
@@ -92,8 +95,6 @@ pub struct Gateway {
     pub(crate) receiver: Receiver,
     pub(crate) tickets: Tickets,
     pub(crate) guard: Guard,
-    pub(crate) diagnose: OnceLock<diagnosis::Diagnose>,
-    pub(crate) faults: OnceLock<Arc<Faults>>,
     pub(crate) tools: Tools,
     metrics: MetricSource,
     ready: watch::Sender<bool>,
@@ -106,7 +107,8 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below count. It is ready from the start.
+    /// A gateway over these parts; `metrics` is asked at every scrape for what the parts below
+    /// count. It is ready from the start.
     #[must_use]
     pub fn new(
         config: Config,
@@ -127,8 +129,6 @@ impl Gateway {
             logs,
             counters: Arc::new(Counters::new()),
             tickets: Tickets::new(),
-            diagnose: OnceLock::new(),
-            faults: OnceLock::new(),
             tools,
             metrics: Box::new(metrics),
             ready: watch::Sender::new(true),
@@ -143,18 +143,6 @@ impl Gateway {
 
     pub(crate) fn readiness(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
-    }
-
-    /// Lets it look at bootstraps; once.
-    pub fn lend_diagnosis(&self, diagnose: diagnosis::Diagnose) {
-        // A second one would say the same.
-        let _ = self.diagnose.set(diagnose);
-    }
-
-    /// Lets it switch faults on and off; once.
-    pub fn lend_faults(&self, faults: Arc<Faults>) {
-        // A second one would be another server's.
-        let _ = self.faults.set(faults);
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -357,19 +357,21 @@ async fn serve(
         all.extend(faults::metrics(&counted_faults));
         all
     };
-    let tools = Tools { traces, shells: Some(Arc::new(shells)) };
+    let looking = launcher.clone();
+    let tools = Tools {
+        traces,
+        shells: Some(Arc::new(shells)),
+        faults: Arc::clone(&on_purpose.faults),
+        diagnose: Some(Box::new(move |version| {
+            let launcher = looking.clone();
+            Box::pin(async move {
+                let findings = launcher.diagnose(version).await.map_err(|error| chain(&error))?;
+                Ok(findings.iter().map(ToString::to_string).collect())
+            })
+        })),
+    };
     let gateway =
         Gateway::new(gateway_config, control, invoker.clone(), logs.clone(), tools, metrics);
-    gateway.lend_faults(Arc::clone(&on_purpose.faults));
-
-    let looking = launcher.clone();
-    gateway.lend_diagnosis(Box::new(move |version| {
-        let launcher = looking.clone();
-        Box::pin(async move {
-            let findings = launcher.diagnose(version).await.map_err(|error| chain(&error))?;
-            Ok(findings.iter().map(ToString::to_string).collect())
-        })
-    }));
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(lambfold_gateway::serve(listener, gateway.clone(), async {

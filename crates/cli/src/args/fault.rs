@@ -25,22 +25,6 @@ pub(crate) enum FaultKind {
     Oom,
 }
 
-impl FaultKind {
-    /// As the server knows it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::SlowNext => "slow-next",
-            Self::Api500 => "api-500",
-            Self::ApiReset => "api-reset",
-            Self::Throttle => "throttle",
-            Self::InitTimeout => "init-timeout",
-            Self::Duplicate => "duplicate",
-            Self::Deadline => "deadline",
-            Self::Oom => "oom",
-        }
-    }
-}
-
 /// A call of the Runtime API that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FaultCall {
@@ -50,13 +34,9 @@ pub(crate) enum FaultCall {
     Response,
 }
 
-impl FaultCall {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Next => "next",
-            Self::Response => "response",
-        }
-    }
+/// The word for it, here and on the server.
+pub(crate) fn word(of: impl ValueEnum) -> String {
+    of.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! `fault`: switches faults on purpose on and off, over `/_lambfold/v1/faults`.
 
 use super::{duration, shared};
-use crate::args::{Fault, FaultCall, FaultKind, Format};
+use crate::args::{Fault, FaultKind, Format, word};
 use crate::client::{Client, ClientError, Request, Service};
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Fault) -> Result<Exit, Failure> {
         request = request.query("qualifier", qualifier);
     }
     if let (Some(kind), true) = (args.kind, args.clear) {
-        request = request.query("kind", kind.name());
+        request = request.query("kind", &word(kind));
     }
     let answer = client.send_for_json(request).map_err(|error| {
         let function = args.function.as_deref().unwrap_or("NAME");
@@ -88,17 +88,17 @@ fn asked(args: &Fault) -> Result<Value, Failure> {
         ("--call", args.call.is_some(), matches!(kind, FaultKind::Api500 | FaultKind::ApiReset)),
     ] {
         if given && !has {
-            return Err(Failure::usage(format!("{option} is not for {}", kind.name())));
+            return Err(Failure::usage(format!("{option} is not for {}", word(kind))));
         }
     }
     let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let mut body = Map::new();
-    body.insert("Kind".into(), kind.name().into());
+    body.insert("Kind".into(), word(kind).into());
     body.insert("ForSeconds".into(), lasts.as_secs().into());
     body.extend(args.rate.map(|rate| ("Rate".into(), json!(rate))));
     body.extend(delay.map(|delay| ("DelayMs".into(), ms(delay).into())));
     body.extend(remaining.map(|remaining| ("RemainingMs".into(), ms(remaining).into())));
-    body.extend(args.call.map(|call| ("Call".into(), FaultCall::name(call).into())));
+    body.extend(args.call.map(|call| ("Call".into(), word(call).into())));
     Ok(Value::Object(body))
 }
 

@@ -143,7 +143,8 @@ impl Service {
         let config = Config { scope: scope.clone(), hosts: Vec::new(), limits };
         let metrics = || vec![Metric { name: "lambfold_environments", help: "Now.", value: 2.0 }];
         let traces = Hub::new();
-        let tools = Tools { traces: traces.clone(), shells: None };
+        let tools =
+            Tools { traces: traces.clone(), shells: None, faults: Arc::default(), diagnose: None };
         let gateway = Gateway::new(config, control, invoker, logs.clone(), tools, metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
