@@ -43,7 +43,9 @@ fn main() {
         init_error(&mut client, missing);
     }
     if has("next-freeze") {
-        std::thread::spawn(watchdog);
+        // Its clock runs from here: the thread itself may run for the first time after a freeze.
+        let started = Instant::now();
+        std::thread::spawn(move || watchdog(started));
     }
     let limit = std::env::var("AWS_LAMBDA_MAX_CONCURRENCY").ok().and_then(|n| n.parse().ok());
     let Some(limit) = limit else { return work(client, false) };
@@ -75,9 +77,8 @@ fn init_error(client: &mut Client, missing: bool) -> ! {
     }
 }
 
-/// Ends the process when time has jumped.
-fn watchdog() {
-    let mut last = Instant::now();
+/// Ends the process when time has jumped since `last`.
+fn watchdog(mut last: Instant) {
     loop {
         std::thread::sleep(Duration::from_millis(20));
         if last.elapsed() > Duration::from_millis(600) {
