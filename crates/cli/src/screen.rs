@@ -31,12 +31,12 @@ pub(crate) fn on_resize(what: impl Fn((u16, u16)) + Send + 'static) {
 pub(crate) struct Raw(Termios);
 
 impl Raw {
-    /// `None` where standard input is no terminal.
+    /// `None` where standard input is no terminal. What was typed before is kept.
     pub(crate) fn enter() -> Option<Self> {
         let before = tcgetattr(std::io::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(std::io::stdin(), OptionalActions::Flush, &raw).ok()?;
+        tcsetattr(std::io::stdin(), OptionalActions::Drain, &raw).ok()?;
         let again = before.clone();
         if let Ok(mut signals) = Signals::new([SIGHUP, SIGINT, SIGTERM]) {
             std::thread::spawn(move || {

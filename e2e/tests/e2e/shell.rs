@@ -96,8 +96,10 @@ fn a_person_plays_the_runtime_in_a_terminal() {
     let api = Api::new(server.url());
     api.create_puppet("f", json!({}));
     let terminal = Terminal::of(&server);
-    terminal.line("lambfold shell f; echo \"ended:$?\"");
-    terminal.wait_for_text("curl -i $api/invocation/next");
+    // Who types ahead loses nothing.
+    terminal.line("lambfold shell f; echo \"ended:$?\"\necho typed ''ahead");
+    let screen = terminal.wait_for_text("typed ahead");
+    assert!(screen.contains("curl -i $api/invocation/next"), "{screen}");
     terminal.line("stty size; echo \"as $(id -u) in $PWD\"");
     let screen = terminal.wait_for_text("as 993 in /var/task");
     assert!(screen.contains("30 100"), "{screen}");
@@ -117,7 +119,9 @@ fn a_person_plays_the_runtime_in_a_terminal() {
     terminal.line("curl -d '{\"typed\":\"by hand\"}' $api/invocation/$id/response");
     terminal.wait_for_text("{\"status\":\"OK\"}");
     assert_eq!(answer.join().unwrap(), (json!({"typed": "by hand"}), None));
-    terminal.line("(exit 5)");
+    // Ctrl-D ends a shell that reads a line, not one that is about to.
+    terminal.line("PS1='[$?] '; (exit 5)");
+    terminal.wait_for_text("[5]");
     terminal.keys(&["C-d"]);
     assert_eq!(terminal.ended(), 5);
     // The terminal is as it was: lines are edited and echoed again.
