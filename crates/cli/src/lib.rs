@@ -8,6 +8,7 @@
 mod args;
 mod client;
 mod command;
+mod embedded;
 mod failure;
 mod interrupt;
 mod output;

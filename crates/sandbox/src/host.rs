@@ -2,6 +2,7 @@
 
 mod check;
 mod probe;
+mod program;
 mod sandbox;
 mod squeeze;
 mod stock;
@@ -11,9 +12,7 @@ mod terminal;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 pub use probe::probe;
+pub use program::Program;
 pub use sandbox::{Sandbox, SocketRequest};
 pub use squeeze::MemorySqueeze;
 pub use sweep::sweep;
@@ -132,7 +132,8 @@ impl Sandboxes {
     pub fn start(mut config: Config) -> Result<Sandboxes, StartError> {
         check::fault_of_environment(&mut config)?;
         check::config(&config)?;
-        let execute = |source| StartError::Execute { program: program(&config), source };
+        let execute =
+            |source| StartError::Execute { program: config.program.executable().path, source };
         sweep(&config.owner, &config.work_dir)
             .map_err(|source| StartError::WorkDir { path: config.work_dir.clone(), source })?;
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -356,11 +357,6 @@ impl Unsent {
     }
 }
 
-fn program(config: &Config) -> PathBuf {
-    // The very file that runs, even when an update has replaced it under its name.
-    config.program.clone().unwrap_or_else(|| "/proc/self/exe".into())
-}
-
 /// A spawner that is ready.
 struct Started {
     socket: OwnedFd,
@@ -373,17 +369,10 @@ struct Started {
 
 /// Starts a spawner and waits for its answer.
 fn start_spawner(shared: &Shared) -> Result<Started, StartError> {
-    let program = program(&shared.config);
-    let (ours, theirs) =
-        wire::pair().map_err(|source| StartError::Execute { program: program.clone(), source })?;
-    let mut child = Command::new(&program)
-        .arg0(spawner::ROLE)
-        .env_clear()
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(|source| StartError::Execute { program, source })?;
+    let program = shared.config.program.executable();
+    let failed = |source| StartError::Execute { program: program.path.clone(), source };
+    let (ours, theirs) = wire::pair().map_err(failed)?;
+    let mut child = program.spawn(theirs).map_err(failed)?;
     let answer =
         wire::send(ours.as_fd(), &ToSpawner::Start(Box::new(shared.config.clone())), &[], true)
             .and_then(|()| Receiver::new().receive(&ours, true));
@@ -393,8 +382,11 @@ fn start_spawner(shared: &Shared) -> Result<Started, StartError> {
         }
         other => {
             drop(ours);
-            let _ = child.wait();
+            let end = child.wait();
             match other {
+                _ if end.is_ok_and(|end| end.code() == Some(spawner::OTHER_SOURCES)) => {
+                    Err(StartError::OtherSources)
+                }
                 Ok(Received::Message(FromSpawner::StartFailed(error), _)) => {
                     Err(StartError::Step(error))
                 }

@@ -34,8 +34,8 @@ mod wire;
 
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
 pub use host::{
-    MemorySqueeze, Sandbox, Sandboxes, SocketRequest, dispatch, input_pipe, is_root, output_pipe,
-    probe, set_size, sweep, terminal,
+    MemorySqueeze, Program, Sandbox, Sandboxes, SocketRequest, dispatch, input_pipe, is_root,
+    output_pipe, probe, set_size, sweep, terminal,
 };
 pub use spec::{
     Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Network,

@@ -1,5 +1,5 @@
-//! The spawner: this program executed once more, with one thread and an empty environment, whose
-//! clones become the sandboxes' first processes.
+//! The spawner: a program of its own, or the host's executed once more ([`crate::Program`]), with one
+//! thread and an empty environment, whose clones become the sandboxes' first processes.
 //!
 //! It waits for three things only: the host's socket, dead children, and `/tmp` images that are
 //! ready. When the host hangs up, however it ended, all sandboxes are killed and their control
@@ -30,6 +30,11 @@ use crate::wire::{self, FromSpawner, Received, Receiver, ToSpawner};
 
 /// Name by which [`crate::dispatch`] knows the role; `ps` shows it.
 pub(crate) const ROLE: &str = "lambfold-sandbox-spawner";
+
+/// The sources that this was built from.
+pub(crate) const SOURCES: &str = env!("LAMBFOLD_SANDBOX_SOURCES");
+/// Exit code of a spawner whose host was built from others.
+pub(crate) const OTHER_SOURCES: i32 = 3;
 
 /// Groups and user namespaces that are kept ready.
 const READY_PARTS: usize = 4;
@@ -130,6 +135,9 @@ struct Spawner {
 
 /// The role's main: returns its exit code.
 pub(crate) fn main() -> i32 {
+    if std::env::args().nth(1).as_deref() != Some(SOURCES) {
+        return OTHER_SOURCES;
+    }
     match run() {
         Ok(()) => 0,
         Err(_) => 1,

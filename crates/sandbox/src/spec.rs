@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::Program;
 use crate::step::{Step, StepError};
 
 /// How sandboxes are made here; given once to [`crate::Sandboxes::start`].
@@ -25,9 +26,9 @@ pub struct Config {
     pub network: Network,
     /// Who the guest is inside.
     pub user: User,
-    /// The program that is executed as the spawner; `None` is the running program itself. It must
-    /// call [`crate::dispatch`] first.
-    pub program: Option<PathBuf>,
+    /// The program that is executed as the spawner.
+    #[serde(skip)]
+    pub program: Program,
     /// Names that `/etc/hosts` inside knows besides `localhost`.
     pub hosts: Vec<(std::net::Ipv4Addr, String)>,
     /// Sizes of `/tmp`, in bytes, for which a few are made ahead; others are learned in use.
@@ -49,7 +50,7 @@ impl Config {
             more_rootfs: BTreeMap::new(),
             network: Network::None,
             user: User::default(),
-            program: None,
+            program: Program::default(),
             hosts: Vec::new(),
             tmp_ready_bytes: Vec::new(),
             stock: None,
@@ -310,6 +311,9 @@ pub enum StartError {
     /// The spawner ended before it was ready.
     #[error("the sandbox spawner ended before it was ready; does main call dispatch() first?")]
     Died,
+    /// The spawner is a program of its own, of other sources than its host.
+    #[error("the sandbox spawner was built from other sources than this program; build both anew")]
+    OtherSources,
 }
 
 /// Why one sandbox was not made.

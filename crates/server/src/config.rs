@@ -33,6 +33,8 @@ pub struct Config {
     pub max_memory_mib: Option<u64>,
     /// Sandboxes that are made ahead of cold starts.
     pub sandbox_stock: usize,
+    /// What their spawner is.
+    pub spawner: lambfold_sandbox::Program,
     /// Allow a listener that is not on loopback, and functions in the host's network, although
     /// there are no credentials yet.
     pub insecure: bool,

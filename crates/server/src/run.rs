@@ -250,6 +250,7 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     let mut sandbox = lambfold_sandbox::Config::new(store.id(), &work);
     sandbox.rootfs = config.rootfs.clone();
     sandbox.network = config.network;
+    sandbox.program = config.spawner.clone();
     sandbox.more_rootfs = config.more_rootfs.clone();
     // Where extensions say that they listen for telemetry.
     sandbox.hosts = ["sandbox.localdomain", "sandbox"]

@@ -22,6 +22,7 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
     config.rootfs = rootfs;
     // As a server does by default.
     config.network = Network::NatIfPossible;
+    config.program = crate::embedded::spawner();
     let mut checks: Vec<Check> = probe(config).into_iter().map(Check::of_step).collect();
     // Nothing tried is nothing proven.
     assert!(!checks.is_empty(), "the sandbox's probe reports no step");

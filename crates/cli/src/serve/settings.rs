@@ -254,6 +254,7 @@ impl Settings {
                     Ok(_) | Err(_) => Err("it must be a whole number from 0 to 64"),
                 }
             })?,
+            spawner: crate::embedded::spawner(),
             strict: self.flag("strict")?,
             insecure,
         })

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lambfold_sandbox::{
-    Config, CreateError, Event, Fault, Sandboxes, Spec, StartError, Step, Stock, Victim,
+    Config, CreateError, Event, Fault, Program, Sandboxes, Spec, StartError, Step, Stock, Victim,
 };
 
 use crate::Test;
-use crate::world::{Inside, PATIENCE, World, bash, chain, config, spec, wait_for};
+use crate::world::{Inside, PATIENCE, World, bash, chain, config, spawner, spec, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("death::a_dropped_sandbox_is_gone", a_dropped_sandbox_is_gone),
@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("death::a_hosts_death_at_each_step_leaves_nothing", a_hosts_death_at_each_step),
     ("death::a_sweep_spares_other_owners", a_sweep_spares_other_owners),
     ("death::a_program_without_dispatch_is_an_error", a_program_without_dispatch),
+    ("death::a_program_of_other_sources_is_an_error", a_program_of_other_sources),
 ];
 
 /// A process of the host's, by a word of its command line.
@@ -312,9 +313,25 @@ fn a_sweep_spares_other_owners() {
 
 fn a_program_without_dispatch() {
     let (mut config, _dir) = config();
-    config.program = Some("/bin/true".into());
+    config.program = Program::File("/bin/true".into());
     assert!(matches!(Sandboxes::start(config), Err(StartError::Died)));
     let (mut config, _dir) = crate::world::config();
-    config.program = Some("/missing".into());
+    config.program = Program::File("/missing".into());
     assert!(matches!(Sandboxes::start(config), Err(StartError::Execute { .. })));
+}
+
+/// This crate's spawner, as it would be if it had been built from other sources.
+fn a_program_of_other_sources() {
+    let sources = env!("LAMBFOLD_SANDBOX_SOURCES").as_bytes();
+    let mut program = spawner().to_vec();
+    let places: Vec<_> = (0..program.len() - sources.len())
+        .filter(|&at| program[at..].starts_with(sources))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        program[at] ^= 1;
+    }
+    let (mut config, _dir) = config();
+    config.program = Program::Bytes(program.leak());
+    assert!(matches!(Sandboxes::start(config), Err(StartError::OtherSources)));
 }

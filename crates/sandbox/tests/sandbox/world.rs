@@ -5,22 +5,33 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use lambfold_sandbox::{
-    Bind, Command, Config, CreateError, Event, ExitStatus, ProcessId, Sandbox, Sandboxes, Spec,
-    Stock,
+    Bind, Command, Config, CreateError, Event, ExitStatus, ProcessId, Program, Sandbox, Sandboxes,
+    Spec, Stock,
 };
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The spawner that is a program of its own: beside this one, where they were copied together.
+pub fn spawner() -> &'static [u8] {
+    static SPAWNER: OnceLock<Vec<u8>> = OnceLock::new();
+    SPAWNER.get_or_init(|| {
+        let beside = std::env::current_exe().unwrap().with_file_name("lambfold-spawner");
+        let built = Path::new(env!("CARGO_BIN_EXE_lambfold-spawner"));
+        std::fs::read(if beside.exists() { &beside } else { built }).unwrap()
+    })
+}
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
-    /// Whether this thread's tests are about sandboxes that were made ahead.
+    /// Whether this thread's tests are about sandboxes that were made ahead, by a spawner that is a
+    /// program of its own.
     pub static STOCKED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -50,6 +61,7 @@ impl World {
     pub fn with(mut config: Config, dir: tempfile::TempDir) -> World {
         if STOCKED.get() && config.stock.is_none() {
             config.stock = Some(Stock { size: 1, first: spec() });
+            config.program = Program::Bytes(spawner());
         }
         let owner = config.owner.clone();
         let sandboxes = Sandboxes::start(config).unwrap_or_else(|e| panic!("{}", chain(&e)));

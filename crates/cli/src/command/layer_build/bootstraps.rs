@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use super::elf::{Elf, ElfError};
 use crate::args::BuiltIn;
-
-include!(concat!(env!("OUT_DIR"), "/bootstraps.rs"));
+use crate::embedded::{BASH, PHP};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BootstrapError {

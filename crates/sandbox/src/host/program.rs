@@ -1,0 +1,105 @@
+//! The program that is executed as the spawner.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+
+use crate::spawner;
+
+/// What is executed as the spawner.
+#[derive(Debug, Clone, Default)]
+pub enum Program {
+    /// The running program itself. It must call [`crate::dispatch`] first.
+    #[default]
+    Itself,
+    /// Another program that does.
+    File(PathBuf),
+    /// The bytes of one, from this crate's `lambfold-spawner`. Where memory cannot be executed, it
+    /// is the running program after all.
+    Bytes(&'static [u8]),
+}
+
+/// Something to execute.
+pub(super) struct Executable {
+    pub(super) path: PathBuf,
+    /// What the path leads to, where that is memory.
+    memory: Option<OwnedFd>,
+}
+
+/// The very file that runs, even when an update has replaced it under its name.
+const ITSELF: &str = "/proc/self/exe";
+
+impl Program {
+    pub(super) fn executable(&self) -> Executable {
+        let memory = match self {
+            Program::Bytes(bytes) => in_memory(bytes).ok(),
+            _ => None,
+        };
+        let path = match (self, &memory) {
+            (Program::File(path), _) => path.clone(),
+            (_, Some(memory)) => format!("/proc/self/fd/{}", memory.as_raw_fd()).into(),
+            (_, None) => ITSELF.into(),
+        };
+        Executable { path, memory }
+    }
+}
+
+impl Executable {
+    /// Executes it with this as its number 0.
+    pub(super) fn spawn(&self, socket: OwnedFd) -> io::Result<Child> {
+        let spawn = |path: &Path, socket| {
+            Command::new(path)
+                .arg0(spawner::ROLE)
+                .arg(spawner::SOURCES)
+                .env_clear()
+                .stdin(Stdio::from(socket))
+                .stdout(Stdio::null())
+                .stderr(Stdio::inherit())
+                .spawn()
+        };
+        if self.memory.is_some()
+            && let Ok(child) = spawn(&self.path, socket.try_clone()?)
+        {
+            return Ok(child);
+        }
+        spawn(if self.memory.is_some() { Path::new(ITSELF) } else { &self.path }, socket)
+    }
+}
+
+/// A file without a name that nobody can change any more.
+fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Kernels before 6.3 have no word for what they always allow.
+    let file = match rustix::fs::memfd_create(c"lambfold-spawner", flags | MemfdFlags::EXEC) {
+        Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(c"lambfold-spawner", flags),
+        other => other,
+    }?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let count = rustix::io::write(&file, rest)?;
+        rest = &rest[count..];
+    }
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_can_be_executed_and_not_be_changed() {
+        let program = std::fs::read("/bin/true").unwrap();
+        let memory = in_memory(&program).unwrap();
+        assert!(rustix::io::pwrite(&memory, b"x", 0).is_err());
+        assert!(rustix::fs::ftruncate(&memory, 0).is_err());
+        let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+        assert!(Command::new(path).status().unwrap().success());
+    }
+}
