@@ -37,6 +37,15 @@ while :; do
 done
 "#;
 
+/// Of an event, up to its length.
+const HEAD: &str = "HTTP/1.1 200 OK\r\n\
+    Content-Type: application/json\r\n\
+    Lambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\n\
+    Lambda-Runtime-Deadline-Ms: 1542409706888\r\n\
+    Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:bash-0-0\r\n\
+    Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n\
+    Date: Mon, 23 Nov 2026 00:00:00 GMT\r\n";
+
 fn request(path: &str) -> Vec<u8> {
     let length = EVENT.len();
     let mut bytes = format!(
@@ -98,7 +107,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 /// Milliseconds from the start of a bootstrap, with nothing around it but the environment of a
-/// function, to its first response: a Runtime API of a few lines gives it one event.
+/// function, to its first response: a Runtime API of a few lines gives it one event, with the headers
+/// that it has from AWS and from us, since a shell reads them byte by byte.
 ///
 /// # Errors
 /// When it does not speak.
@@ -115,10 +125,7 @@ pub fn own_start(bootstrap: &Path) -> Result<f64> {
     let mut next = listener.accept()?.0;
     head(&next)?;
     let length = EVENT.len();
-    write!(
-        next,
-        "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 1\r\nContent-Length: {length}\r\n\r\n"
-    )?;
+    write!(next, "{HEAD}Content-Length: {length}\r\n\r\n")?;
     next.write_all(EVENT)?;
     let response = listener.accept()?.0;
     let mut reader = head(&response)?;

@@ -318,6 +318,7 @@ impl Spawner {
                 Some(command) => order(unfilled.orders.as_fd(), command),
                 None => Ok(()),
             });
+        self.spent.push(unfilled);
         match filled {
             Ok(()) => self.say(&FromSpawner::Filled { ticket, timings: runner.take_timings() }),
             // The host lets go of it, and pid 1 ends.

@@ -181,6 +181,7 @@ pub(super) fn prepare(
         parts: Vec::new(),
         stocks: Default::default(),
         living: Default::default(),
+        spent: Vec::new(),
         tickets: Default::default(),
         config,
     };
