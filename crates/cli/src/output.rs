@@ -21,15 +21,20 @@ pub(crate) fn json(value: &serde_json::Value) -> Result<(), Failure> {
     line(&format!("{value:#}"))
 }
 
-/// Writes one line of talk to standard error; there is nobody to tell when that fails.
+/// Writes to standard error in one piece, so that nothing another program writes to the same
+/// terminal gets between; there is nobody to tell when that fails.
+fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Writes one line of talk to standard error.
 pub(crate) fn talk(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    say(&format!("{text}\n"));
 }
 
 /// Writes over the last line of a terminal; the next line of talk or data begins a new one.
 pub(crate) fn progress(text: &str) {
-    let mut stderr = std::io::stderr().lock();
-    let _ = write!(stderr, "\r\x1b[K{text}\r").and_then(|()| stderr.flush());
+    say(&format!("\r\x1b[K{text}\r"));
 }
 
 /// A note that something is not as it should be, though the command goes on.
@@ -103,7 +108,7 @@ impl<R> Progress<R> {
         if due || self.done_bytes == self.total_bytes {
             self.shown = Some(now);
             let (done, total) = (mib(self.done_bytes), mib(self.total_bytes));
-            let _ = write!(std::io::stderr().lock(), "\ruploading {done} of {total} MiB");
+            say(&format!("\ruploading {done} of {total} MiB"));
         }
     }
 }
@@ -122,7 +127,7 @@ impl<R: Read> Read for Progress<R> {
 impl<R> Drop for Progress<R> {
     fn drop(&mut self) {
         if self.shown.is_some() {
-            let _ = writeln!(std::io::stderr().lock());
+            say("\n");
         }
     }
 }

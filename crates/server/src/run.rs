@@ -116,7 +116,9 @@ pub fn run(config: Config) -> Result<(), Error> {
             }
         };
         let ready = |address| {
-            let _ = writeln!(io::stderr(), "lambfold is ready at http://{address}/");
+            // In one piece: the log goes there too.
+            let line = format!("lambfold is ready at http://{address}/\n");
+            let _ = io::stderr().write_all(line.as_bytes());
         };
         serve(&prepared.config, prepared.store, prepared.sandboxes, ready, signalled).await
     };

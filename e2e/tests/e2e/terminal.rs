@@ -188,7 +188,9 @@ fn a_command_is_typed_and_its_screen_is_read() {
     terminal.resize(60, 12);
     terminal.line("stty size");
     terminal.wait_for_text("12 60");
-    terminal.line("cat");
+    // The interrupt is for cat, which has to be there.
+    terminal.line("sh -c 'echo up; exec cat'");
+    terminal.wait_for_text("\nup");
     terminal.keys(&["C-c"]);
     terminal.wait_for_text("^C");
     assert_eq!(terminal.run("(exit 7)"), 7);
@@ -209,6 +211,7 @@ fn starters_events_the_kit_and_completions_at_a_terminal() {
     assert!(screen.contains("the folder hello is not empty: it has function.sh"), "{screen}");
     terminal.clear();
     assert_eq!(terminal.run("lambfold events list | head -n 1"), 0);
+    // The hint, which goes to the terminal itself, stands before or behind it.
     assert!(terminal.screen().contains("\nhello-world "), "{}", terminal.screen());
     terminal.clear();
     assert_eq!(terminal.run("lambfold events generate hello-world --set key1=Ada"), 0);

@@ -162,3 +162,28 @@ fn doctor_names_a_remedy_for_all_that_does_not_hold() {
         assert!(!wrong || check["Group"] == "server" || !remedy.is_empty(), "{check:#}");
     }
 }
+
+/// What else writes to the same terminal must not get into the middle of a line.
+#[test]
+fn each_line_of_talk_is_one_write() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixDatagram;
+    for args in [&["events", "list"][..], &["events", "generate", "none"]] {
+        // A packet a write.
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let mut command = lambfold(args);
+        command.stdout(Stdio::null()).stderr(OwnedFd::from(theirs));
+        command.status().unwrap();
+        drop(command);
+        ours.set_nonblocking(true).unwrap();
+        let mut lines = 0;
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = ours.recv(&mut bytes) {
+            let text = String::from_utf8_lossy(&bytes[..length]);
+            let (line, rest) = text.split_once('\n').unwrap_or_else(|| panic!("{text:?}"));
+            assert!(!line.is_empty() && rest.is_empty(), "{text:?}");
+            lines += 1;
+        }
+        assert!(lines > 0, "{args:?}");
+    }
+}
