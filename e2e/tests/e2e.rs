@@ -13,6 +13,7 @@ mod e2e {
     mod events;
     mod extensions;
     mod faults;
+    mod gate;
     mod harness;
     mod hostile;
     mod labs;

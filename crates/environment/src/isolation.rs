@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A connection that is being made to what listens inside a sandbox.
@@ -20,7 +21,8 @@ pub(crate) type OnMade = Box<dyn FnOnce(Result<Made, MakeError>) + Send>;
 
 /// Makes sandboxes.
 pub(crate) trait Isolation: Send + Sync + 'static {
-    fn create(&self, spec: Spec, done: OnMade);
+    /// `patience`: how long it may wait for whoever makes it, should that have died.
+    fn create(&self, spec: Spec, patience: Duration, done: OnMade);
 }
 
 /// A sandbox that was made, taken apart.
@@ -81,8 +83,8 @@ pub(crate) trait Cell: Send {
 }
 
 impl Isolation for Sandboxes {
-    fn create(&self, spec: Spec, done: OnMade) {
-        Sandboxes::create(self, spec, move |created| {
+    fn create(&self, spec: Spec, patience: Duration, done: OnMade) {
+        self.create_within(spec, patience, move |created| {
             done(
                 created
                     .map_err(MakeError::Create)

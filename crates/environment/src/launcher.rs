@@ -272,6 +272,8 @@ impl Launcher {
         let (done, made) = oneshot::channel();
         self.isolation.create(
             spec,
+            // Who invokes it waits no longer for anything.
+            Duration::from_secs(version.timeout_s.into()),
             Box::new(move |result| {
                 // Nobody waits any more: dropping it destroys it.
                 let _ = done.send(result);

@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,11 @@ use stock::{Lack, Stock};
 use crate::capabilities::Capabilities;
 use crate::spawner;
 use crate::spec::{self, Config, CreateError, Spec, StartError};
-use crate::wire::{self, FromSpawner, Received, Receiver, ToSpawner};
+use crate::wire::{self, FromSpawner, Order, Received, Receiver, ToSpawner};
+
+/// For so long requests wait for the spawner that replaces a dead one; afterwards they fail at once,
+/// until there is one.
+const GIVEN_UP: Duration = Duration::from_secs(10);
 
 /// First statement of every `main`: never returns when this process is the spawner.
 pub fn dispatch() {
@@ -49,11 +53,24 @@ pub fn is_root() -> bool {
 
 type Done = Box<dyn FnOnce(Result<Sandbox, CreateError>) + Send>;
 
+/// What somebody asked for.
+struct Request {
+    spec: Spec,
+    done: Done,
+    /// It waits no longer for a spawner.
+    until: Instant,
+    /// The spawner that it was asked of first is dead.
+    again: bool,
+}
+
+impl Request {
+    fn fail(self, error: impl FnOnce(String) -> CreateError) {
+        (self.done)(Err(error(self.spec.id)));
+    }
+}
+
 /// A sandbox that the spawner makes.
 struct Pending {
-    id: String,
-    /// With [`Spec::first`].
-    first: bool,
     control: OwnedFd,
     output: OwnedFd,
     then: Then,
@@ -61,16 +78,14 @@ struct Pending {
 
 /// Where a sandbox goes when it is made.
 enum Then {
-    Caller(Done),
+    Caller(Box<Request>),
     Stock,
 }
 
 /// A sandbox of the stock that the spawner finishes.
 struct Filling {
-    id: String,
-    first: bool,
     sandbox: Sandbox,
-    done: Done,
+    request: Box<Request>,
 }
 
 /// A message that the socket had no room for.
@@ -86,6 +101,12 @@ struct State {
     spawner_pid: u32,
     pending: HashMap<u64, Pending>,
     filling: HashMap<u64, Filling>,
+    /// Requests for the spawner that is to replace a dead one, the oldest first.
+    waiting: VecDeque<Box<Request>>,
+    /// A spawner is dead, and another one is on its way.
+    replacing: bool,
+    /// When nobody waits for that one any longer.
+    given_up: Option<Instant>,
     stock: Stock,
     unsent: VecDeque<Unsent>,
     next_ticket: u64,
@@ -98,6 +119,8 @@ struct Shared {
     state: Mutex<State>,
     /// Wakes the thread.
     wake: OwnedFd,
+    /// Whether somebody more waits for a spawner, or nobody does any longer.
+    waiting: Condvar,
     capabilities: OnceLock<Capabilities>,
 }
 
@@ -143,6 +166,7 @@ impl Sandboxes {
             }),
             config: config.clone(),
             wake,
+            waiting: Condvar::new(),
             capabilities: OnceLock::new(),
         });
         let (started, result) = mpsc::channel();
@@ -178,66 +202,54 @@ impl Sandboxes {
         spec: Spec,
         done: impl FnOnce(Result<Sandbox, CreateError>) + Send + 'static,
     ) {
-        let id = spec.id.clone();
-        if let Err((done, error)) = self.try_create(spec, Box::new(done)) {
-            done(Err(match error {
-                Refused::Field(field, reason) => CreateError::Invalid { field, reason },
-                Refused::Gone => CreateError::SpawnerGone { id },
-                Refused::System(e) => {
-                    CreateError::Request { id, errno: e.raw_os_error().unwrap_or(libc::EIO) }
-                }
-            }));
-        }
+        self.create_within(spec, GIVEN_UP, done);
     }
 
-    fn try_create(&self, spec: Spec, done: Done) -> Result<(), (Done, Refused)> {
+    /// [`Sandboxes::create`] for somebody who waits no longer than this, and no longer than 10 s, for
+    /// another spawner where the spawner has died.
+    pub fn create_within(
+        &self,
+        spec: Spec,
+        patience: Duration,
+        done: impl FnOnce(Result<Sandbox, CreateError>) + Send + 'static,
+    ) {
         if let Err((field, reason)) = check::spec(&self.shared.config, &spec) {
-            return Err((done, Refused::Field(field, reason)));
+            return done(Err(CreateError::Invalid { field, reason }));
         }
-        let mut state = self.shared.lock();
-        let Some(socket) = state.socket.clone() else { return Err((done, Refused::Gone)) };
-        let found = state.stock.take(&spec);
-        state.stock.asked(&spec, Instant::now());
-        let (id, first) = (spec.id.clone(), spec.first.is_some());
-        let Some((ticket, sandbox)) = found else {
-            let asked = state.ask(&socket, &self.shared.wake, spec, true);
-            return match asked {
-                Ok((ticket, control, output)) => {
-                    let then = Then::Caller(done);
-                    state.pending.insert(ticket, Pending { id, first, control, output, then });
-                    Ok(())
-                }
-                Err(e) => Err((done, Refused::System(e))),
-            };
-        };
-        let command = spec.first.clone();
-        let message = ToSpawner::Fill { ticket, spec: Box::new(spec) };
-        let wake = &self.shared.wake;
-        match state.say(&socket, wake, &message, command.as_ref(), Vec::new()) {
-            Ok(()) => {
-                state.filling.insert(ticket, Filling { id, first, sandbox, done });
-                Ok(())
-            }
-            Err(e) => {
-                // Dropping it takes the lock.
-                drop(state);
-                drop(sandbox);
-                Err((done, Refused::System(e)))
-            }
+        let until = Instant::now() + patience.min(GIVEN_UP);
+        let request = Box::new(Request { spec, done: Box::new(done), until, again: false });
+        let refused = self.shared.lock().create(request, &self.shared);
+        if let Err(refused) = refused {
+            refused.tell();
         }
     }
 }
 
-enum Refused {
-    Field(&'static str, String),
-    Gone,
-    System(io::Error),
+/// A request that cannot be fulfilled.
+struct Refused {
+    request: Box<Request>,
+    /// Of the system; none where there is no spawner.
+    error: Option<io::Error>,
+    /// What it was to be given.
+    _sandbox: Option<Sandbox>,
+}
+
+impl Refused {
+    /// Not under the lock, which whoever is told and the sandbox's end may take.
+    fn tell(self) {
+        let Refused { request, error, _sandbox } = self;
+        request.fail(|id| match error {
+            None => CreateError::SpawnerGone { id },
+            Some(e) => CreateError::Request { id, errno: e.raw_os_error().unwrap_or(libc::EIO) },
+        });
+    }
 }
 
 impl Drop for Sandboxes {
     fn drop(&mut self) {
         self.shared.lock().stopping = true;
         self.shared.wake();
+        self.shared.waiting.notify_all();
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
@@ -259,27 +271,69 @@ impl Shared {
     fn destroy(&self, ticket: u64) {
         let mut state = self.lock();
         let Some(socket) = state.socket.clone() else { return };
-        let message = ToSpawner::Destroy { ticket };
+        let message = Order::Destroy { ticket };
         let _ = state.say(&socket, &self.wake, &message, None, Vec::new());
     }
 }
 
 impl State {
+    /// Asks for what was requested, or lets it wait for a spawner. It is the request's end when it
+    /// comes back.
+    fn create(&mut self, request: Box<Request>, shared: &Shared) -> Result<(), Box<Refused>> {
+        let wake = &shared.wake;
+        let Some(socket) = self.socket.clone() else {
+            shared.waiting.notify_all();
+            let refuse = |request| Box::new(Refused { request, error: None, _sandbox: None });
+            return self.wait(request).map_err(refuse);
+        };
+        let found = self.stock.take(&request.spec);
+        self.stock.asked(&request.spec, Instant::now());
+        let Some((ticket, sandbox)) = found else {
+            return match self.ask(&socket, wake, &request.spec, true) {
+                Ok((ticket, control, output)) => {
+                    let then = Then::Caller(request);
+                    self.pending.insert(ticket, Pending { control, output, then });
+                    Ok(())
+                }
+                Err(e) => Err(Box::new(Refused { request, error: Some(e), _sandbox: None })),
+            };
+        };
+        let message = Order::Fill { ticket, spec: &request.spec };
+        match self.say(&socket, wake, &message, request.spec.first.as_ref(), Vec::new()) {
+            Ok(()) => {
+                self.filling.insert(ticket, Filling { sandbox, request });
+                Ok(())
+            }
+            Err(e) => Err(Box::new(Refused { request, error: Some(e), _sandbox: Some(sandbox) })),
+        }
+    }
+
+    /// Lets it wait for a spawner, if there is any hope of one.
+    fn wait(&mut self, mut request: Box<Request>) -> Result<(), Box<Request>> {
+        match self.given_up {
+            Some(given_up) if !self.stopping && given_up > Instant::now() => {
+                request.until = request.until.min(given_up);
+                self.waiting.push_back(request);
+                Ok(())
+            }
+            _ => Err(request),
+        }
+    }
+
     /// Asks for a sandbox: its ticket, and our ends of its control socket and its output.
     fn ask(
         &mut self,
         socket: &OwnedFd,
         wake: &OwnedFd,
-        spec: Spec,
+        spec: &Spec,
         fill: bool,
     ) -> io::Result<(u64, OwnedFd, OwnedFd)> {
         let (control, theirs) = wire::pair()?;
         let (output, write) = output_pipe()?;
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let first = spec.first.clone();
-        let message = ToSpawner::Create { ticket, spec: Box::new(spec), fill };
-        self.say(socket, wake, &message, first.as_ref(), vec![theirs, write])?;
+        let message = Order::Create { ticket, spec, fill };
+        self.say(socket, wake, &message, spec.first.as_ref(), vec![theirs, write])?;
         Ok((ticket, control, output))
     }
 
@@ -287,7 +341,7 @@ impl State {
         &mut self,
         socket: &OwnedFd,
         wake: &OwnedFd,
-        message: &ToSpawner,
+        message: &Order<&Spec>,
         first: Option<&spec::Command>,
         fds: Vec<OwnedFd>,
     ) -> io::Result<()> {
@@ -310,17 +364,10 @@ impl State {
             Lack::Nothing => (None, None),
             Lack::Later(wait) => (Some(wait), None),
             Lack::One(pattern) => {
-                match self.ask(socket, wake, Spec::clone(&pattern), false) {
+                match self.ask(socket, wake, &pattern, false) {
                     Ok((ticket, control, output)) => {
                         self.stock.making(*pattern);
-                        let pending = Pending {
-                            id: String::new(),
-                            first: false,
-                            control,
-                            output,
-                            then: Then::Stock,
-                        };
-                        self.pending.insert(ticket, pending);
+                        self.pending.insert(ticket, Pending { control, output, then: Then::Stock });
                     }
                     Err(_) => self.stock.failed(),
                 }
@@ -329,11 +376,13 @@ impl State {
         }
     }
 
-    /// Sends now if that is possible without waiting, else leaves it to the thread.
+    /// Sends now if that is possible without waiting, else leaves it to the thread: which also is
+    /// about to see that the spawner is dead, and knows what to do with all that was asked of it.
     fn send(&mut self, socket: &OwnedFd, message: Unsent, wake: &OwnedFd) -> io::Result<()> {
         if self.unsent.is_empty() {
             match message.send(socket) {
                 Err(e) if later(&e) => {}
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 other => return other,
             }
         }

@@ -344,7 +344,7 @@ pub enum CreateError {
         /// How it died.
         status: ExitStatus,
     },
-    /// The spawner died, or is stopping; another one runs within a second.
+    /// The spawner died, twice with this request or without another one in time, or is stopping.
     #[error("sandbox {id}: the spawner is gone; try again")]
     SpawnerGone {
         /// The sandbox.

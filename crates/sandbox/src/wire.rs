@@ -24,19 +24,23 @@ const MESSAGE_MAX_FDS: usize = 64;
 /// read it. No JSON text that is written here has this byte.
 pub(crate) const SEPARATOR: u8 = b'\n';
 
-/// Host to spawner; the first program of a sandbox is beside it.
+/// Host to spawner; the first program of a sandbox is beside it. Whoever sends it keeps the
+/// specification, and should the spawner die asks the next one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToSpawner {
+pub(crate) enum Order<S> {
     /// The first message.
     Start(Box<Config>),
     /// With the control socket of pid 1 and the write end of the output pipe. Without `fill` it
     /// is made for nobody yet: it gets no views, and its limits may be changed once more.
-    Create { ticket: u64, spec: Box<Spec>, fill: bool },
+    Create { ticket: u64, spec: S, fill: bool },
     /// Does for a sandbox that was made ahead what was left out.
-    Fill { ticket: u64, spec: Box<Spec> },
+    Fill { ticket: u64, spec: S },
     /// Kills it, if it still lives.
     Destroy { ticket: u64 },
 }
+
+/// As the spawner reads it.
+pub(crate) type ToSpawner = Order<Box<Spec>>;
 
 /// Spawner, or a pid 1 during setup, to host.
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,7 +3,9 @@
 import collections
 import concurrent.futures
 import io
+import itertools
 import json
+import pathlib
 import sys
 import time
 import zipfile
@@ -12,6 +14,8 @@ import boto3
 import botocore.config
 
 ENDPOINT, REGION = sys.argv[1], sys.argv[2]
+# where the server keeps the code of functions
+TREES = pathlib.Path(sys.argv[3])
 
 # no retries: a throttle is what is asked for
 config = botocore.config.Config(retries={"total_max_attempts": 1}, max_pool_connections=20)
@@ -23,7 +27,7 @@ while true; do
   headers=$(mktemp)
   event=$(curl -sS -LD "$headers" "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/next")
   id=$(grep -Fi Lambda-Runtime-Aws-Request-Id "$headers" | tr -d '[:space:]' | cut -d: -f2)
-  case "$event" in *sleep*) sleep 2 ;; esac
+  case "$event" in *hold*) until [ -e /var/task/open ]; do sleep 0.1; done ;; esac
   answer="{\\"version\\": \\"$AWS_LAMBDA_FUNCTION_VERSION\\", \\"type\\": \\"$AWS_LAMBDA_INITIALIZATION_TYPE\\"}"
   curl -sS -X POST "http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime/invocation/$id/response" -d "$answer" > /dev/null
 done
@@ -112,13 +116,20 @@ assert aws.get_function(FunctionName="f")["Concurrency"] == {"ReservedConcurrent
 
 def status(_):
     try:
-        return invoke(event="sleep")[0]
+        return invoke(event="hold")[0]
     except aws.exceptions.TooManyRequestsException as error:
         return error.response["Reason"]
 
 
 with concurrent.futures.ThreadPoolExecutor(6) as threads:
-    statuses = collections.Counter(threads.map(status, range(6)))
+    answers = [threads.submit(status, n) for n in range(6)]
+    # two are held for as long as it takes to refuse the others
+    first = itertools.islice(concurrent.futures.as_completed(answers), 4)
+    refused = [answer.result() for answer in first]
+    assert set(refused) == {"ReservedFunctionConcurrentInvocationLimitExceeded"}, refused
+    for tree in TREES.iterdir():
+        (tree / "open").touch()
+    statuses = collections.Counter(answer.result() for answer in answers)
 assert statuses == {"$LATEST": 2, "ReservedFunctionConcurrentInvocationLimitExceeded": 4}, statuses
 aws.delete_function_concurrency(FunctionName="f")
 assert "ReservedConcurrentExecutions" not in aws.get_function_concurrency(FunctionName="f")

@@ -1,20 +1,13 @@
 //! Aliases, reserved and provisioned concurrency, and the limits of the machine.
 
 use super::clients::python;
+use super::gate::{Gate, NOW, time};
 use super::harness::{Api, Reply, lambfold, server, wait_until};
 use lambfold_testkit::{ServerOptions, TempServer};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-
-fn limited(args: &[&str]) -> TempServer {
-    let mut options = ServerOptions::new(lambfold());
-    for arg in args {
-        options = options.arg(*arg);
-    }
-    TempServer::start(&options).unwrap()
-}
 
 impl Api {
     fn publish(&self, name: &str, description: &str) {
@@ -57,35 +50,10 @@ impl Api {
         let headers = [("content-type", "application/json")];
         self.send("POST", &path, &headers, event.to_string().as_bytes()).unwrap()
     }
-
-    fn metric(&self, name: &str) -> u64 {
-        let page = self.send("GET", "/metrics", &[], b"").unwrap().text();
-        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
-    }
 }
 
 fn provisioned(name: &str, qualifier: &str) -> String {
     format!("/2019-09-30/functions/{name}/provisioned-concurrency?Qualifier={qualifier}")
-}
-
-/// Runs while the others do; the events are sent one after the other, in this order.
-fn together(api: &Api, calls: &[(&str, Value)]) -> Vec<(Reply, Duration)> {
-    let begin = Instant::now();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = calls
-            .iter()
-            .map(|(name, event)| {
-                let before = api.metric("lambfold_concurrent_executions");
-                let thread = scope.spawn(|| (api.invoke(name, event), begin.elapsed()));
-                wait_until("the request to be there", || {
-                    api.metric("lambfold_concurrent_executions") > before || thread.is_finished()
-                });
-                thread
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
 }
 
 #[test]
@@ -122,17 +90,21 @@ fn an_alias_divides_invocations_by_its_weight() {
 
 #[test]
 fn what_is_reserved_is_the_limit() {
-    let server = server();
+    let gate = Gate::new();
+    let server = gate.server(&[]);
     let api = Api::new(server.url());
     api.create_puppet("f", json!({ "Timeout": 60 }));
     api.create_puppet("g", json!({}));
     api.reserve("f", 2);
-    let slow = json!({ "do": "sleep", "ms": 2000 });
-    let replies =
-        together(&api, &[("f", slow.clone()), ("f", slow), ("f", json!({})), ("g", json!({}))]);
-    let statuses: Vec<u16> = replies.iter().map(|(reply, _)| reply.status).collect();
-    assert_eq!(statuses, [200, 200, 429, 200]);
-    let refused = &replies[2].0;
+    let refused = std::thread::scope(|scope| {
+        let held = [1, 2].map(|count| api.begin(scope, ("f", gate.held("true")), count));
+        let refused = api.invoke("f", &json!({}));
+        assert_eq!(api.invoke("g", &json!({})).status, 200);
+        gate.open();
+        assert!(held.map(|held| held.join().unwrap().status) == [200, 200]);
+        refused
+    });
+    assert_eq!(refused.status, 429);
     assert_eq!(refused.header("x-amzn-errortype"), Some("TooManyRequestsException"));
     assert_eq!(
         refused.json(),
@@ -156,7 +128,8 @@ fn what_is_reserved_is_the_limit() {
 
 #[test]
 fn provisioned_environments_are_there_before_the_first_invocation() {
-    let server = server();
+    let gate = Gate::new();
+    let server = gate.server(&[]);
     let api = Api::new(server.url());
     api.create_puppet("f", json!({ "Timeout": 60 }));
     api.publish("f", "one");
@@ -176,11 +149,13 @@ fn provisioned_environments_are_there_before_the_first_invocation() {
     let outs: Vec<String> = std::thread::scope(|scope| {
         let invoke = || {
             start.wait();
-            let shell = "sleep 2; printf $AWS_LAMBDA_INITIALIZATION_TYPE";
-            let reply = api.invoke_qualified("f", "1", &json!({ "do": "run", "shell": shell }));
+            let event = gate.held("printf $AWS_LAMBDA_INITIALIZATION_TYPE");
+            let reply = api.invoke_qualified("f", "1", &event);
             reply.json()["out"].as_str().unwrap_or_default().to_owned()
         };
         let threads: Vec<_> = (0..3).map(|_| scope.spawn(invoke)).collect();
+        wait_until("all to be there", || api.metric("lambfold_concurrent_executions") == 3);
+        gate.open();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let on_demand = outs.iter().filter(|out| *out == "on-demand").count();
@@ -237,44 +212,51 @@ fn what_is_provisioned_comes_back_with_the_server() {
 
 #[test]
 fn where_there_is_no_room_the_first_to_come_is_the_first_to_run() {
-    let server = limited(&["--max-environments", "1"]);
+    let gate = Gate::new();
+    let server = gate.server(&["--max-environments", "1"]);
     let api = Api::new(server.url());
     for name in ["a", "b", "c", "short"] {
         let timeout = if name == "short" { 1 } else { 60 };
         api.create_puppet(name, json!({ "Timeout": timeout }));
     }
-    let sleep = |ms: u64| json!({ "do": "sleep", "ms": ms });
-    let calls = [
-        ("a", sleep(3000)),
-        ("short", sleep(1)),
-        ("b", sleep(10)),
-        ("a", sleep(10)),
-        ("c", sleep(10)),
-    ];
-    let replies = together(&api, &calls);
-    let statuses: Vec<u16> = replies.iter().map(|(reply, _)| reply.status).collect();
-    assert_eq!(statuses, [200, 429, 200, 200, 200]);
-    let (refused, after) = &replies[1];
-    assert_eq!(refused.json()["Reason"], "ConcurrentInvocationLimitExceeded");
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert!(*after >= Duration::from_secs(1) && *after < Duration::from_secs(3), "{after:?}");
-    let ends: Vec<Duration> = [0, 2, 3, 4].map(|at: usize| replies[at].1).to_vec();
-    assert!(ends.is_sorted(), "{ends:?}");
+    let replies = std::thread::scope(|scope| {
+        let first = api.begin(scope, ("a", gate.held(NOW)), 1);
+        let begin = Instant::now();
+        let refused = api.invoke("short", &json!({}));
+        // As long as its timeout; the first one still runs.
+        assert!(begin.elapsed() >= Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert_eq!(refused.status, 429, "{}", refused.text());
+        assert_eq!(refused.json()["Reason"], "ConcurrentInvocationLimitExceeded");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        let now = || json!({ "do": "run", "shell": NOW });
+        let others =
+            [("b", 2), ("a", 3), ("c", 4)].map(|(name, at)| api.begin(scope, (name, now()), at));
+        gate.open();
+        [first].into_iter().chain(others).map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(replies.iter().all(|reply| reply.status == 200), "{replies:?}");
+    let times: Vec<_> = replies.iter().map(time).collect();
+    assert!(times.is_sorted(), "{times:?}");
     assert_eq!(api.metric("lambfold_environments"), 1);
 }
 
 #[test]
 fn memory_of_all_environments_has_its_limit() {
-    let server = limited(&["--max-memory", "256MiB"]);
+    let gate = Gate::new();
+    let server = gate.server(&["--max-memory", "256MiB"]);
     let api = Api::new(server.url());
     for (name, size) in [("a", 128), ("b", 128), ("whole", 256), ("more", 257)] {
         api.create_puppet(name, json!({ "Timeout": 60, "MemorySize": size }));
     }
-    let sleep = json!({ "do": "sleep", "ms": 1000 });
-    let calls = [("a", sleep.clone()), ("b", sleep.clone()), ("whole", json!({}))];
-    let replies = together(&api, &calls);
-    assert!(replies.iter().all(|(reply, _)| reply.status == 200));
-    assert!(replies[2].1 > replies[0].1 && replies[2].1 > replies[1].1, "it had to wait for both");
+    let [a, b, whole] = std::thread::scope(|scope| {
+        let a = api.begin(scope, ("a", gate.held(NOW)), 1);
+        let b = api.begin(scope, ("b", gate.held(NOW)), 2);
+        let whole = api.begin(scope, ("whole", json!({ "do": "run", "shell": NOW })), 3);
+        assert_eq!(api.metric("lambfold_environments_memory_mib"), 256);
+        gate.open();
+        [a, b, whole].map(|one| time(&one.join().unwrap()))
+    });
+    assert!(whole > a && whole > b, "it had to wait for both: {a}, {b}, {whole}");
     assert_eq!(api.metric("lambfold_environments_memory_mib"), 256);
     let reply = api.invoke("more", &json!({}));
     assert_eq!(reply.status, 500, "{}", reply.text());
@@ -333,6 +315,8 @@ fn processors_are_shared_out_by_memory_size() {
 
 #[test]
 fn concurrency_with_boto3() {
-    let server = server();
-    python("concurrency.py", &[server.url(), "us-east-1"]);
+    let gate = Gate::new();
+    let server = gate.server(&[]);
+    let trees = gate.trees();
+    python("concurrency.py", &[server.url(), "us-east-1", trees.to_str().unwrap()]);
 }

@@ -6,6 +6,7 @@ use lambfold_testkit::{ServerOptions, TempServer};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Where cargo put this suite's programs and the server.
@@ -106,12 +107,17 @@ impl Api {
 
     /// CreateFunction with a folder as its code.
     pub(crate) fn create_from(&self, name: &str, folder: &Path, more: Value) {
+        self.create_of(name, &STANDARD.encode(zip(folder)), more);
+    }
+
+    /// CreateFunction with a zip, in base64, as its code.
+    fn create_of(&self, name: &str, zip: &str, more: Value) {
         let mut request = json!({
             "FunctionName": name,
             "Runtime": "provided.al2023",
             "Handler": "function.handler",
             "Role": "arn:aws:iam::000000000000:role/any",
-            "Code": { "ZipFile": STANDARD.encode(zip(folder)) },
+            "Code": { "ZipFile": zip },
         });
         for (key, value) in more.as_object().into_iter().flatten() {
             request[key] = value.clone();
@@ -122,7 +128,14 @@ impl Api {
 
     /// A function that does what its events say.
     pub(crate) fn create_puppet(&self, name: &str, more: Value) {
-        self.create(name, &bin("puppet"), more);
+        // Made once, which takes longer than all else for a test with many of them.
+        static ZIP: OnceLock<String> = OnceLock::new();
+        let zip = ZIP.get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::copy(bin("puppet"), folder.path().join("bootstrap")).unwrap();
+            STANDARD.encode(zip(folder.path()))
+        });
+        self.create_of(name, zip, more);
     }
 
     pub(crate) fn invoke(&self, name: &str, event: &Value) -> Reply {

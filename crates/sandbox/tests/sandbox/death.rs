@@ -14,6 +14,9 @@ pub const TESTS: &[Test] = &[
     ("death::a_dropped_sandbox_is_gone", a_dropped_sandbox_is_gone),
     ("death::dropping_all_leaves_nothing", dropping_all_leaves_nothing),
     ("death::a_killed_spawner_is_replaced", a_killed_spawner_is_replaced),
+    ("death::requests_wait_for_another_spawner", requests_wait_for_another_spawner),
+    ("death::nobody_waits_for_a_spawner_for_ever", nobody_waits_for_ever),
+    ("death::who_waits_for_a_spawner_is_told_of_the_end", who_waits_is_told_of_the_end),
     ("death::a_killed_host_leaves_nothing", a_killed_host_leaves_nothing),
     ("death::a_death_at_each_step_leaves_nothing", a_death_at_each_step),
     ("death::a_hosts_death_at_each_step_leaves_nothing", a_hosts_death_at_each_step),
@@ -115,26 +118,96 @@ fn a_killed_spawner_is_replaced() {
     inside.start(marked(&word));
     inside.output_until("up");
     let old = world.sandboxes.spawner_pid();
-    // Requests under way at that moment are answered, one way or the other.
-    let (answers, results) = std::sync::mpsc::channel();
-    for _ in 0..20 {
-        let answers = answers.clone();
-        world.sandboxes.create(spec(), move |made| answers.send(made).unwrap());
-    }
-    let killed = Instant::now();
     kill(old);
     assert_eq!(inside.event(), Event::Gone);
-    for _ in 0..20 {
-        match results.recv_timeout(PATIENCE).unwrap() {
-            Ok(sandbox) => assert_eq!(Inside::new(sandbox).event(), Event::Gone),
-            Err(CreateError::SpawnerGone { .. }) => {}
-            Err(other) => panic!("{}", chain(&other)),
-        }
-    }
     wait_for("the guest's death", || !running(&word));
     wait_for("another spawner", || ![0, old].contains(&world.sandboxes.spawner_pid()));
-    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
     world.sandbox().bash("true").ok();
+}
+
+type Answers = std::sync::mpsc::Receiver<Result<lambfold_sandbox::Sandbox, CreateError>>;
+
+/// Asks for a sandbox, and for no longer than this for a spawner.
+fn ask(world: &World, patience: Duration) -> Answers {
+    let (answer, answers) = std::sync::mpsc::channel();
+    // Nobody looks at some of them any more.
+    world.sandboxes.create_within(spec(), patience, move |made| drop(answer.send(made)));
+    answers
+}
+
+fn requests_wait_for_another_spawner() {
+    let world = World::new();
+    // The second death follows the first one at once.
+    for _ in 0..2 {
+        let old = world.sandboxes.spawner_pid();
+        // Some are made before their spawner dies, and others are made by the next one.
+        let before: Vec<Answers> = (0..20).map(|_| ask(&world, PATIENCE)).collect();
+        kill(old);
+        // It does nothing any more: what is asked of it now can only be made by the next one.
+        let after: Vec<Answers> = (0..5).map(|_| ask(&world, PATIENCE)).collect();
+        for answers in before {
+            let made = answers.recv_timeout(PATIENCE).unwrap();
+            drop(made.unwrap_or_else(|e| panic!("{}", chain(&e))));
+        }
+        for answers in after {
+            let made = answers.recv_timeout(PATIENCE).unwrap();
+            Inside::new(made.unwrap_or_else(|e| panic!("{}", chain(&e)))).bash("true").ok();
+        }
+        assert_ne!(world.sandboxes.spawner_pid(), old);
+    }
+}
+
+/// A world whose spawner is killed and not replaced until the returned link is changed back.
+fn world_without_a_spawner() -> (World, impl Fn()) {
+    let (mut config, dir) = config();
+    let link = dir.path().join("program");
+    let next = dir.path().join("next");
+    let change = move |to: &Path| {
+        std::os::unix::fs::symlink(to, &next).unwrap();
+        std::fs::rename(&next, &link).unwrap();
+    };
+    let program = std::env::current_exe().unwrap();
+    change(&program);
+    config.program = Program::File(dir.path().join("program"));
+    let world = World::with(config, dir);
+    change(Path::new("/bin/false"));
+    let old = world.sandboxes.spawner_pid();
+    kill(old);
+    wait_for("the spawner's death", || world.sandboxes.spawner_pid() == 0);
+    (world, move || change(&program))
+}
+
+fn nobody_waits_for_ever() {
+    let (world, mend) = world_without_a_spawner();
+    let gone = |answers: &Answers| {
+        let made = answers.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(made, Err(CreateError::SpawnerGone { .. })), "{made:?}");
+    };
+    let begin = Instant::now();
+    let patient = ask(&world, PATIENCE);
+    let impatient = ask(&world, Duration::from_millis(300));
+    gone(&impatient);
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    assert!(patient.try_recv().is_err(), "it has more patience");
+    gone(&patient);
+    assert!(begin.elapsed() >= Duration::from_secs(9), "{:?}", begin.elapsed());
+    // From now on nobody waits.
+    let late = ask(&world, PATIENCE);
+    let made = late.try_recv().unwrap();
+    assert!(matches!(made, Err(CreateError::SpawnerGone { .. })), "{made:?}");
+    mend();
+    wait_for("another spawner", || world.sandboxes.spawner_pid() != 0);
+    world.sandbox().bash("true").ok();
+}
+
+fn who_waits_is_told_of_the_end() {
+    let (world, _) = world_without_a_spawner();
+    let answers = ask(&world, PATIENCE);
+    let World { sandboxes, dir, .. } = world;
+    drop(sandboxes);
+    let made = answers.try_recv().unwrap();
+    assert!(matches!(made, Err(CreateError::SpawnerGone { .. })), "{made:?}");
+    drop(dir);
 }
 
 pub fn kill(pid: u32) {
