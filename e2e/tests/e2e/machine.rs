@@ -78,19 +78,25 @@ fn processor_time_as_aws_gives_it() {
     let free = server();
     let work =
         json!({ "do": "run", "shell": "perl -e 'until ((times)[0] > 0.1) { $n++ for 1..1000 }'" });
-    let took = |server: &TempServer, name: &str, memory: u32| {
+    let create = |server: &TempServer, name: &str, memory: u32| {
         let api = Api::new(server.url());
         api.create_puppet(name, json!({ "MemorySize": memory, "Timeout": 60 }));
         api.invoke(name, &json!({}));
+    };
+    let took = |server: &TempServer, name: &str| {
+        let api = Api::new(server.url());
         let start = std::time::Instant::now();
         let reply = api.invoke(name, &work).json();
         assert_eq!(reply["status"], 0, "{reply}");
         start.elapsed()
     };
-    let small = took(&limited, "small", 128);
+    create(&limited, "small", 128);
+    let small = took(&limited, "small");
     assert!(small.as_millis() > 1_000, "{small:?}");
     for (server, name, memory) in [(&limited, "one", 1_769), (&free, "small", 128)] {
-        let control = took(server, name, memory);
-        assert!(control < small, "{name}: {control:?}, and {small:?} with a share");
+        create(server, name, memory);
+        // Other programs may have the processor once, but not every time.
+        let what = format!("{name} to take less than with a share");
+        wait_until(&what, || took(server, name).as_millis() < 1_000);
     }
 }

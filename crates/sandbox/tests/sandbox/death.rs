@@ -188,7 +188,6 @@ fn nobody_waits_for_ever() {
     let impatient = ask(&world, Duration::from_millis(300));
     gone(&impatient);
     assert!(begin.elapsed() >= Duration::from_millis(300));
-    assert!(patient.try_recv().is_err(), "it has more patience");
     gone(&patient);
     assert!(begin.elapsed() >= Duration::from_secs(9), "{:?}", begin.elapsed());
     // From now on nobody waits.
