@@ -72,7 +72,6 @@ struct Waiting {
 
 struct Living {
     ticket: u64,
-    pidfd: OwnedFd,
     group: u64,
     seat: Option<Seat>,
     /// It was made ahead, and is nobody's yet.
@@ -248,9 +247,8 @@ impl Spawner {
             }
             ToSpawner::Fill { ticket, spec } => self.fill(ticket, &spec, first),
             ToSpawner::Destroy { ticket } => {
-                let living = self.tickets.get(&ticket).and_then(|pid| self.living.get(pid));
-                if let Some(living) = living {
-                    let _ = rustix::process::pidfd_send_signal(&living.pidfd, Signal::KILL);
+                if let Some(pid) = self.tickets.get(&ticket) {
+                    kill(*pid);
                 }
                 Ok(())
             }
@@ -295,8 +293,8 @@ impl Spawner {
     }
 
     fn end(&mut self) {
-        for living in self.living.values() {
-            let _ = rustix::process::pidfd_send_signal(&living.pidfd, Signal::KILL);
+        for pid in self.living.keys() {
+            kill(*pid);
         }
         while !self.living.is_empty() {
             match wait_child(WaitOptions::empty()) {
@@ -329,6 +327,12 @@ impl Spawner {
             way.release(seat);
         }
     }
+}
+
+/// Kills a child that was not waited for yet: until then its number is nobody else's. A descriptor
+/// for each would make the tables of descriptors larger that all pid 1s and guests begin with.
+fn kill(child: Pid) {
+    let _ = rustix::process::kill_process(child, Signal::KILL);
 }
 
 /// The next dead child; `None` when there is none.

@@ -17,7 +17,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 #[derive(Debug)]
 pub(crate) enum Cloned {
     /// The caller.
-    Parent { pid: Pid, pidfd: OwnedFd },
+    Parent { pid: Pid },
     /// The new process.
     Child,
 }
@@ -28,10 +28,9 @@ pub(crate) enum Cloned {
 /// The caller must have one thread only: the child goes on with a copy of its memory, and a lock
 /// that another thread held would stay locked there. The spawner and pid 1 never start a thread.
 pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    let mut pidfd: c_int = -1;
     let mut args = libc::clone_args {
-        flags: flags | libc::CLONE_PIDFD as u64,
-        pidfd: &raw mut pidfd as u64,
+        flags,
+        pidfd: 0,
         child_tid: 0,
         parent_tid: 0,
         exit_signal: libc::SIGCHLD as u64,
@@ -54,9 +53,7 @@ pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::R
     })?;
     match Pid::from_raw(pid as i32) {
         None => Ok(Cloned::Child),
-        // SAFETY: the kernel wrote a new descriptor, which nothing else owns, before it returned
-        // to the parent.
-        Some(pid) => Ok(Cloned::Parent { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+        Some(pid) => Ok(Cloned::Parent { pid }),
     }
 }
 

@@ -130,7 +130,7 @@ pub(super) fn make(
             report_to(&write, &Failure { step, errno, program });
             sys::exit(127)
         }
-        Ok(Cloned::Parent { pid, .. }) => Ok(Blank { pid, orders, report }),
+        Ok(Cloned::Parent { pid }) => Ok(Blank { pid, orders, report }),
         Err(e) => Err((Step::GuestCgroup, e)),
     }
 }

@@ -23,7 +23,6 @@ const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_N
 /// A pid 1, as the spawner sees it.
 struct Clone {
     pid: rustix::process::Pid,
-    pidfd: OwnedFd,
     /// Where something is to be done later: its mount namespace, and where its first guest is told
     /// its program.
     later: Option<(OwnedFd, OwnedFd)>,
@@ -184,7 +183,7 @@ impl Spawner {
         let spawner = &*self;
         let outcome = spawner.clone_with(&request, &parts, tmp.as_ref(), &mut timings);
         match outcome {
-            Ok(Clone { pid, pidfd, later }) => {
+            Ok(Clone { pid, later }) => {
                 let (ticket, group) = (request.ticket, parts.group.number());
                 let unfilled = later.map(|(mounts, orders)| Unfilled {
                     mounts,
@@ -193,7 +192,7 @@ impl Spawner {
                     orders,
                     tmpfs: tmp.is_none(),
                 });
-                self.living.insert(pid, Living { ticket, pidfd, group, seat, unfilled });
+                self.living.insert(pid, Living { ticket, group, seat, unfilled });
                 self.tickets.insert(ticket, pid);
                 Ok(())
             }
@@ -248,12 +247,12 @@ impl Spawner {
                 let cloned = sys::clone_process(NAMESPACES, None).map_err(failed)?;
                 Ok((cloned, mounts, mounted + second.elapsed()))
             });
-        let (pid, pidfd, mounts) = match made {
+        let (pid, mounts) = match made {
             Err(error) => {
                 self.go_home();
                 return Err(error);
             }
-            Ok((Cloned::Parent { pid, pidfd }, mounts, _)) => (pid, pidfd, mounts),
+            Ok((Cloned::Parent { pid }, mounts, _)) => (pid, mounts),
             Ok((Cloned::Child, _, took)) => {
                 let mut timings = runner.take_timings();
                 timings.push(StepTiming { step: Step::Clone, took });
@@ -281,7 +280,7 @@ impl Spawner {
             }
         };
         self.go_home();
-        Ok(Clone { pid, pidfd, later: mounts.map(|mounts| (mounts, orders.0)) })
+        Ok(Clone { pid, later: mounts.map(|mounts| (mounts, orders.0)) })
     }
 
     /// Does what was left out when a sandbox was made ahead.

@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("stock::a_killed_host_leaves_nothing", a_killed_host_leaves_nothing),
     ("stock::a_death_at_each_step_leaves_nothing", a_death_at_each_step),
     ("stock::pid_1_keeps_what_a_reset_needs", pid_1_keeps_what_a_reset_needs),
+    ("stock::the_spawner_keeps_no_descriptor_of_those_in_use", the_spawner_keeps_no_descriptor),
 ];
 
 const SIZE: usize = 3;
@@ -394,4 +395,27 @@ fn pid_1_keeps_what_a_reset_needs() {
     inside.bash("true").ok();
     let used: Vec<u32> = inits(&world);
     assert!(used.iter().any(|pid| descriptors(*pid) == kept(&[])), "{:?}", descriptors(pid));
+}
+
+fn the_spawner_keeps_no_descriptor() {
+    let world = stocked();
+    let spawner = world.sandboxes.spawner_pid();
+    if world.sandboxes.capabilities().ids != IdMode::Own {
+        return;
+    }
+    let mut used = Vec::new();
+    for _ in 0..2 * SIZE {
+        used.push(take(&world, spec()));
+        wait_until_full(&world);
+    }
+    let kept = |kind: &str| {
+        let links = std::fs::read_dir(format!("/proc/{spawner}/fd")).unwrap().flatten();
+        let links = links.flat_map(|link| std::fs::read_link(link.path()));
+        links.filter(|target| target.to_string_lossy().starts_with(kind)).count()
+    };
+    // Its own, which every pid 1 has too. One for each of the others would make the table of
+    // descriptors larger with which pid 1s and guests begin.
+    assert_eq!(kept("anon_inode:[pidfd]"), 1);
+    // Those of the stock are where they are finished.
+    wait_for("views of those in stock only", || kept("mnt:") <= 2 + SIZE);
 }
