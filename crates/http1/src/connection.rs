@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_millis(5);
 const KEPT_BYTES: usize = 16 << 10;
 /// Asked of one read, bytes.
 const READ_BYTES: usize = 4 << 10;
+/// Asked of a read while a peer has nothing to say but that it ends, bytes: there may be thousands.
+const WAITING_BYTES: usize = 64;
 /// Most that is kept of what a peer sends ahead, bytes.
 const AHEAD_BYTES: usize = 64 << 10;
 /// A body up to this size is copied behind its head, so that both are one piece of memory.
@@ -122,8 +124,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.request.capacity() > KEPT_BYTES {
             self.request = BytesMut::new();
         }
-        // What was sent ahead is the next request's.
-        std::mem::swap(&mut self.request, &mut self.side.input);
+        if !self.side.input.is_empty() {
+            // What was sent ahead is the next request's.
+            std::mem::swap(&mut self.request, &mut self.side.input);
+        }
         if let Some(idle) = &mut self.side.idle {
             idle.since = Instant::now();
         }
@@ -233,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<'_, S> {
     pub async fn gone(&mut self) {
         let Side { stream, input, .. } = &mut *self.0;
         while input.len() < AHEAD_BYTES {
-            input.reserve(READ_BYTES);
+            input.reserve(if input.is_empty() { WAITING_BYTES } else { READ_BYTES });
             match stream.read_buf(input).await {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}

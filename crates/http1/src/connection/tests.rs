@@ -132,6 +132,22 @@ async fn a_peer_that_goes_is_seen_and_what_it_sent_ahead_is_kept() {
 }
 
 #[tokio::test]
+async fn a_peer_that_waits_costs_one_buffer() {
+    let (mut connection, mut client) = pair(None);
+    for _ in 0..3 {
+        client.write_all(post("x").as_bytes()).await.unwrap();
+        assert_eq!(next(&mut connection).await, Arrival::Request);
+        tokio::select! {
+            biased;
+            () = async { connection.parts().peer.gone().await } => panic!("it is there"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(connection.request.capacity() <= 2 * READ_BYTES);
+        assert!(connection.side.input.capacity() <= 2 * WAITING_BYTES);
+    }
+}
+
+#[tokio::test]
 async fn only_so_much_is_read_ahead() {
     let (server, mut client) = duplex(4 << 10);
     let mut connection = Connection::new(server, None);
