@@ -127,10 +127,9 @@ impl Attendance<'_> {
         let mut progress = Progress::default();
         // Lent to the stream, if one begins.
         let mut client = Some(client);
-        self.late.forward(self.buffer);
-        let mut woken = Woken::default();
-        // An event that is over at once is not looked at in between.
-        let mut is_patient = true;
+        // An event that is over soon is not looked at in between.
+        let patient_until = Instant::now() + PATIENCE;
+        let mut woken = self.wait(PATIENCE)?;
         loop {
             // Before the reports: what a process has said before its end is then there.
             let status = if woken.has_ended { self.process.status() } else { None };
@@ -160,8 +159,11 @@ impl Attendance<'_> {
                 };
                 self.process.signal(signal, itself_too);
             }
-            woken = self.wait(is_patient && progress.stream.is_none())?;
-            is_patient = false;
+            let patience = match progress.stream {
+                Some(_) => Duration::ZERO,
+                None => patient_until.saturating_duration_since(Instant::now()),
+            };
+            woken = self.wait(patience)?;
             self.late.forward(self.buffer);
         }
         let failure = self.failure(&mut progress);
@@ -261,13 +263,13 @@ impl Attendance<'_> {
         }
     }
 
-    /// `is_patient`: whether output may wait in its pipe for a moment.
-    fn wait(&self, is_patient: bool) -> io::Result<Woken> {
+    /// `patience`: how long output may wait in its pipe.
+    fn wait(&self, patience: Duration) -> io::Result<Woken> {
         let until = self.stop.next();
         let limit = until.map(|at| at.saturating_duration_since(Instant::now()));
         let reports = self.reports.pipe.reader();
-        if is_patient {
-            let limit = limit.map_or(PATIENCE, |limit| limit.min(PATIENCE));
+        if !patience.is_zero() {
+            let limit = limit.map_or(patience, |limit| limit.min(patience));
             return wait(&[reports], self.process, Some(limit));
         }
         let mut fds = vec![reports, self.output.reader()];

@@ -27,7 +27,7 @@ use crate::shell::{DRIVER, push_assignment};
 /// Event numbers have seven digits, and begin again.
 const MAX_NUMBER: u64 = 9_999_999;
 /// An event up to this size, in bytes, and without NULs, is read along with its context.
-const MAX_INLINE_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_INLINE_BYTES: usize = 16 * 1024;
 
 /// The fields of an event, in a memory file that shells have open.
 #[derive(Debug)]
@@ -162,6 +162,8 @@ pub(crate) struct Coprocess {
     pub(crate) reports: Reports,
     pub(crate) commands: Pipe,
     pub(crate) context: Context,
+    /// The folder in which the shell finds what it opens.
+    fds: String,
     number: u64,
     /// For the next event. A shell that stays has them open by now.
     files: Files,
@@ -201,9 +203,8 @@ impl Coprocess {
         let context = at(memory_file(&[])?, place);
         let files = Files::new()?;
         let mut text = Vec::with_capacity(DRIVER.len() + 1024);
-        let fds = format!("/proc/{}/fd", std::process::id());
-        push_assignment(&mut text, "__lambfold_fds", &fds);
-        let path = |number: i32| format!("{fds}/{number}");
+        let fds = format!("/proc/{}/fd/", std::process::id());
+        let path = |number: i32| format!("{fds}{number}");
         push_assignment(&mut text, "__lambfold_reports", path(reports.pipe.number()));
         push_assignment(&mut text, "__lambfold_commands", path(commands.number()));
         push_assignment(&mut text, "__lambfold_context", path(context.as_raw_fd()));
@@ -225,6 +226,7 @@ impl Coprocess {
             reports,
             commands,
             context: Context { file: context, bytes: 0 },
+            fds,
             number: 0,
             files,
             spare: None,
@@ -279,26 +281,34 @@ impl Coprocess {
         let next = self.spare.take().map_or_else(Files::new, Ok)?;
         let files = std::mem::replace(&mut self.files, next);
         files.write(event.body())?;
-        let body = files.stdin.as_raw_fd().to_string();
+        let variables = self.variables(event);
+        let path = |number: i32| format!("{}{number}", self.fds);
         let is_inline = event.body().len() <= MAX_INLINE_BYTES && !event.body().contains(&0);
+        let body = path(files.stdin.as_raw_fd());
         // A shell that stays opens its files before their event comes.
         let opens = if self.persist { &self.files } else { &files };
+        let unusual: &[u8] = match (is_inline, &variables) {
+            (false, _) => b"file",
+            (true, Variables::Trace(_)) => b"",
+            (true, _) => b"variables",
+        };
         let mut fields = Vec::with_capacity(1024 + event.body().len().min(MAX_INLINE_BYTES));
         // What a longer event left in the file is behind the fields that are counted.
         push_field(&mut fields, number.as_bytes());
         push_field(&mut fields, if is_inline { event.body() } else { body.as_bytes() });
-        push_field(&mut fields, if is_inline { b"1" } else { b"" });
-        push_field(&mut fields, opens.stdin.as_raw_fd().to_string().as_bytes());
-        push_field(&mut fields, opens.output.number().to_string().as_bytes());
+        push_field(&mut fields, unusual);
+        push_field(&mut fields, path(opens.stdin.as_raw_fd()).as_bytes());
+        push_field(&mut fields, path(opens.output.number()).as_bytes());
         push_field(&mut fields, event.request_id().as_bytes());
         push_field(&mut fields, event.deadline_ms().to_string().as_bytes());
-        self.push_variables(&mut fields, event);
+        variables.push(&mut fields);
         self.context.write(&fields)?;
         rustix::io::write(self.commands.writer(), number.as_bytes())?;
         Ok((self.number, files))
     }
 
-    fn push_variables(&mut self, fields: &mut Vec<u8>, event: &Invocation) {
+    /// How the variables of an event are told to the shell, which then knows them.
+    fn variables<'a>(&mut self, event: &'a Invocation) -> Variables<'a> {
         let told = Told {
             function_arn: event.function_arn().to_owned(),
             content_type: event.content_type().to_owned(),
@@ -306,27 +316,20 @@ impl Coprocess {
         let only_trace = [event.client_context(), event.cognito_identity(), event.tenant_id()]
             .iter()
             .all(Option::is_none);
-        match (event.trace_id().filter(|_| only_trace), &self.told) {
-            (Some(trace_id), Some(before)) => {
-                let is_known = self.persist && *before == told;
-                push_field(fields, if is_known { b"trace" } else { b"usual" });
-                push_field(fields, trace_id.as_bytes());
-                push_field(fields, told.function_arn.as_bytes());
-                push_field(fields, told.content_type.as_bytes());
+        match (event.trace_id(), &self.told) {
+            (Some(trace_id), Some(before)) if only_trace => {
+                if self.persist && *before == told {
+                    return Variables::Trace(trace_id);
+                }
                 self.told = Some(told);
+                Variables::Usual(trace_id, event.function_arn(), event.content_type())
             }
             (trace_id, _) => {
-                let variables = context(event);
-                push_field(fields, variables.len().to_string().as_bytes());
-                for (name, value) in variables {
-                    fields.extend_from_slice(name.as_bytes());
-                    fields.push(b'=');
-                    push_field(fields, value.as_bytes());
-                }
                 // A subshell leaves nothing behind.
                 if self.persist {
-                    self.told = trace_id.map(|_| told);
+                    self.told = trace_id.filter(|_| only_trace).map(|_| told);
                 }
+                Variables::All(context(event))
             }
         }
     }
@@ -335,6 +338,41 @@ impl Coprocess {
     pub(crate) fn prepare(&mut self) {
         if self.spare.is_none() {
             self.spare = Files::new().ok();
+        }
+    }
+}
+
+/// What an event says beside its id and its deadline.
+enum Variables<'a> {
+    /// The trace id; the rest is as it was.
+    Trace(&'a str),
+    /// Trace id, ARN and content type, and nothing else.
+    Usual(&'a str, &'a str, &'a str),
+    /// Names and values.
+    All(Vec<(&'static str, Cow<'a, str>)>),
+}
+
+impl Variables<'_> {
+    fn push(&self, fields: &mut Vec<u8>) {
+        match self {
+            Variables::Trace(trace_id) => {
+                push_field(fields, b"trace");
+                push_field(fields, trace_id.as_bytes());
+            }
+            Variables::Usual(trace_id, function_arn, content_type) => {
+                push_field(fields, b"usual");
+                push_field(fields, trace_id.as_bytes());
+                push_field(fields, function_arn.as_bytes());
+                push_field(fields, content_type.as_bytes());
+            }
+            Variables::All(variables) => {
+                push_field(fields, variables.len().to_string().as_bytes());
+                for (name, value) in variables {
+                    fields.extend_from_slice(name.as_bytes());
+                    fields.push(b'=');
+                    push_field(fields, value.as_bytes());
+                }
+            }
         }
     }
 }

@@ -2,11 +2,12 @@
 # the whole; what begins with __lambfold_ is private, what begins with lambda_ is for handlers.
 #
 #   __lambfold_mode       isolate (a subshell per event), persist (this shell), script (one script)
-#   __lambfold_fds        /proc/<bootstrap>/fd: pipes and files are opened by path and closed at
-#                         once, so that nothing a handler starts inherits one
 #   __lambfold_reports    messages to the bootstrap; __lambfold_commands: the number of an event
 #   __lambfold_context    a file with the fields of the event of that number
-#   __lambfold_stdin, __lambfold_stdout  of the next event, for a shell that stays
+#   __lambfold_stdin, __lambfold_stdout  of the first event, for a shell that stays
+#
+# Pipes and files have names in /proc/<bootstrap>/fd; what is opened is closed at once, so that nothing
+# a handler starts inherits one.
 #
 # Opening is dear, though. What every event needs lies open where bash puts aside what a redirection
 # replaces, above 10, which it closes in whatever it starts: see __lambfold_begin.
@@ -106,8 +107,8 @@ __lambfold_watch() {
 }
 
 # Waits for an event and takes it; fails when the bootstrap is gone. The fields: number, event (or what
-# to read it from), whether it is the event, standard input and output (of this event; for a shell that
-# stays, of the next one), request id, deadline, how the other variables come, these.
+# to read it from), what is unusual, standard input and output (of this event; for a shell that stays,
+# of the next one), request id, deadline, how the other variables come, these.
 __lambfold_take() {
     builtin read -r -N 8 -u "$__lambfold_commands_fd" __lambfold_number || builtin return
     while [[ $__lambfold_number == \?* ]]; do
@@ -122,14 +123,18 @@ __lambfold_take() {
         builtin return
     fi
     __lambfold_event_number=$__lambfold_number
-    # Most variables are assigned, since they are exported already: that is much faster.
+    __lambfold_tell
+}
+
+# Most variables are assigned, since they are exported already: that is much faster.
+__lambfold_tell() {
     AWS_LAMBDA_REQUEST_ID=${__lambfold_event[5]} AWS_LAMBDA_DEADLINE_MS=${__lambfold_event[6]}
     case ${__lambfold_event[7]} in
-        trace) AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=$AWS_LAMBDA_TRACE_ID ;;
+        trace) AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=${__lambfold_event[8]} ;;
         usual)
-            AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=$AWS_LAMBDA_TRACE_ID
-            AWS_LAMBDA_FUNCTION_ARN=${__lambfold_event[9]}
-            AWS_LAMBDA_CONTENT_TYPE=${__lambfold_event[10]}
+            AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=${__lambfold_event[8]} \
+                AWS_LAMBDA_FUNCTION_ARN=${__lambfold_event[9]} \
+                AWS_LAMBDA_CONTENT_TYPE=${__lambfold_event[10]}
             ;;
         *)
             builtin unset AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID AWS_LAMBDA_CLIENT_CONTEXT \
@@ -137,14 +142,14 @@ __lambfold_take() {
             builtin export "${__lambfold_event[@]:8:__lambfold_event[7]}"
             ;;
     esac
-    [[ ${__lambfold_event[2]} ]] || __lambfold_read_event
+    if [[ ${__lambfold_event[2]} == file ]]; then __lambfold_read_event; fi
 }
 
 __lambfold_read_event() {
     builtin local -a parts
     builtin local IFS=
     # One element, unless there are NULs, which no variable holds: then what is between them.
-    builtin mapfile -d '' -t parts <"$__lambfold_fds/${__lambfold_event[1]}" || builtin return
+    builtin mapfile -d '' -t parts <"${__lambfold_event[1]}" || builtin return
     __lambfold_event[1]="${parts[*]}"
 }
 
@@ -164,15 +169,13 @@ __lambfold_serve() {
         builtin trap - EXIT
         builtin exit 0
     fi
-    __lambfold_stdin=$__lambfold_fds/${__lambfold_event[3]}
-    __lambfold_stdout=$__lambfold_fds/${__lambfold_event[4]}
     if [[ $__lambfold_compat ]]; then
         while [[ ${__lambfold_event[1]} == *$'\n' ]]; do
             __lambfold_event[1]=${__lambfold_event[1]%$'\n'}
         done
-        exec </dev/null 2>|"$__lambfold_context" 2>|"$__lambfold_stdout"
+        exec </dev/null 2>|"$__lambfold_context" 2>|"${__lambfold_event[4]}"
     else
-        exec <"$__lambfold_stdin" >|"$__lambfold_context" >|"$__lambfold_stdout"
+        exec <"${__lambfold_event[3]}" >|"$__lambfold_context" >|"${__lambfold_event[4]}"
     fi
     __lambfold_call
     builtin local status="$?"
@@ -206,39 +209,60 @@ __lambfold_serve_all() {
 }
 
 __lambfold_isolate() {
-    while builtin :; do
-        ((__lambfold_slot += 1))
+    while ((__lambfold_slot += 1)); do
         (__lambfold_serve)
-        builtin printf '%s\0' "$__lambfold_slot" "$__lambfold_event_number" gone 1 "$?" \
+        builtin printf '%s\0000\0gone\0001\000%s\0' "$__lambfold_slot" "$?" \
             >&"$__lambfold_reports_fd" || builtin exit 0
     done
 }
 
+# One event per turn. What every event needs stands here and not in functions, which bash copies
+# whenever it calls them.
 __lambfold_persist() {
     __lambfold_watch
-    while builtin :; do
-        # Input and output of an event are opened before it comes. (Not in the condition, where `set -e`
-        # and the ERR trap have no effect.)
-        __lambfold_serve_one <"$__lambfold_stdin" >|"$__lambfold_stdout"
+    __lambfold_event=('' '' '' "$__lambfold_stdin" "$__lambfold_stdout")
+    while ((1)); do
+        # Input and output of an event are opened before it comes.
+        exec <"${__lambfold_event[3]}" >|"${__lambfold_event[4]}"
         __lambfold_event=() __lambfold_failure=() __lambfold_depth=0 __lambfold_exits=
+        builtin read -r -N 8 -u "$__lambfold_commands_fd" __lambfold_event_number || __lambfold_leave
+        builtin mapfile -d '' -t -u "$__lambfold_context_fd" __lambfold_event || __lambfold_leave
+        if [[ ${__lambfold_event[2]} ]]; then
+            __lambfold_tell
+        else
+            AWS_LAMBDA_REQUEST_ID=${__lambfold_event[5]} \
+                AWS_LAMBDA_DEADLINE_MS=${__lambfold_event[6]} \
+                AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=${__lambfold_event[8]}
+        fi
+        [[ $__lambfold_options ]] && builtin set "-$__lambfold_options"
+        # (Not in a condition, where `set -e` and the ERR trap have no effect.)
+        "$__lambfold_function" "${__lambfold_event[1]}"
+        case $?$- in
+            *[eux]* | [!0]*) __lambfold_end "$?" ;;
+            *)
+                builtin printf '0\0%s\0end\0001\0000\0' "$__lambfold_event_number" \
+                    >&"$__lambfold_reports_fd"
+                ;;
+        esac
     done
 }
 
-__lambfold_serve_one() {
-    if ! __lambfold_take; then
-        exec >&2
-        [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
-        builtin exit 0
-    fi
-    __lambfold_call
-    __lambfold_report_end "$?"
-    __lambfold_stdin=$__lambfold_fds/${__lambfold_event[3]}
-    __lambfold_stdout=$__lambfold_fds/${__lambfold_event[4]}
+# The end of an event that has failed, or that leaves an option behind.
+__lambfold_end() {
+    { builtin set +eux; } 2>/dev/null
+    __lambfold_report_end "$1"
+}
+
+# The bootstrap is gone.
+__lambfold_leave() {
+    exec >&2
+    [[ $__lambfold_exit_trap ]] || builtin trap - EXIT
+    builtin exit 0
 }
 
 __lambfold_unwind() {
     # Have every function return, up to the one that called the handler.
-    [[ ${FUNCNAME[1]} == __lambfold_call ]] || builtin return 2
+    [[ ${FUNCNAME[1]} == __lambfold_persist ]] || builtin return 2
     builtin trap - DEBUG
     builtin shopt -u extdebug
     builtin set -E

@@ -11,7 +11,7 @@ use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, workers_
 
 use crate::attend::{AttendError, Attendance, Runner, Stop};
 use crate::config::{Config, ConfigError};
-use crate::coprocess::{Coprocess, Files, StartError};
+use crate::coprocess::{Coprocess, Files, MAX_INLINE_BYTES, StartError};
 use crate::handler::{Handler, HandlerError};
 use crate::output::Late;
 use crate::script::{MAX_ARGUMENT_BYTES, Script};
@@ -92,6 +92,8 @@ struct Worker {
     name: String,
     engine: Engine,
     late: Late,
+    /// Of the event before, which nobody waits for any more.
+    spent: Option<Files>,
     buffer: Vec<u8>,
 }
 
@@ -125,6 +127,7 @@ impl Worker {
             name,
             engine,
             late: Late::default(),
+            spent: None,
             buffer: vec![0; BUFFER_BYTES],
         })
     }
@@ -165,6 +168,12 @@ impl Worker {
         match &mut self.engine {
             Engine::Function(coprocess) => {
                 let (number, files) = coprocess.give(event).map_err(AttendError::Io)?;
+                // What else there is to do is done while bash is busy.
+                if let Some(spent) = self.spent.take() {
+                    self.late.add(spent.output);
+                }
+                self.late.forward(&mut self.buffer);
+                coprocess.prepare();
                 let attendance = Attendance {
                     event,
                     number,
@@ -184,10 +193,14 @@ impl Worker {
                     stop,
                 };
                 attendance.attend(&mut self.client)?;
-                self.late.add(files.output);
-                coprocess.prepare();
+                if event.body().len() <= MAX_INLINE_BYTES {
+                    self.spent = Some(files);
+                } else {
+                    self.late.add(files.output);
+                }
             }
             Engine::Script(script) => {
+                self.late.forward(&mut self.buffer);
                 let files = Files::new().map_err(AttendError::Io)?;
                 files.write(event.body()).map_err(AttendError::Io)?;
                 let mut started = match script.start(&self.config, event, &files) {

@@ -26,8 +26,9 @@ fn what_is_left_running_holds_nothing_up() {
 
 #[test]
 fn late_output_goes_to_the_log_and_into_no_answer() {
-    let mut runtime = function(
-        r#"handler() {
+    let setup = || {
+        function(
+            r#"handler() {
             if [[ $1 == leave ]]; then
                 ( until [[ -e go ]]; do [[ -d $PWD ]] || exit; done; echo late; until [[ -e gone ]]; do [[ -d $PWD ]] || exit; done ) &
                 echo left
@@ -35,16 +36,19 @@ fn late_output_goes_to_the_log_and_into_no_answer() {
                 echo "$1"
             fi
         }"#,
-    )
-    .start();
-    assert_eq!(runtime.invoke("leave"), "left\n");
-    std::fs::write(runtime.path("go"), "").unwrap();
-    wait_until("the late line", || {
-        assert_eq!(runtime.invoke("next"), "next\n");
-        runtime.log_so_far().contains("late\n")
-    });
-    std::fs::write(runtime.path("gone"), "").unwrap();
-    assert_eq!(runtime.invoke("last"), "last\n");
+        )
+    };
+    for setup in [setup(), setup().persist()] {
+        let mut runtime = setup.start();
+        assert_eq!(runtime.invoke("leave"), "left\n");
+        std::fs::write(runtime.path("go"), "").unwrap();
+        wait_until("the late line", || {
+            assert_eq!(runtime.invoke("next"), "next\n");
+            runtime.log_so_far().contains("late\n")
+        });
+        std::fs::write(runtime.path("gone"), "").unwrap();
+        assert_eq!(runtime.invoke("last"), "last\n");
+    }
 }
 
 #[test]

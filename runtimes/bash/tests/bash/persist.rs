@@ -1,4 +1,4 @@
-use crate::harness::function;
+use crate::harness::{function, wait_until};
 
 #[test]
 fn variables_stay_between_events() {
@@ -85,4 +85,24 @@ fn options_that_a_handler_sets_do_not_reach_the_runtime() {
     assert_eq!(runtime.invoke(""), "ok\n");
     runtime.fail("bad");
     assert_eq!(runtime.invoke(""), "ok\n");
+}
+
+#[test]
+fn what_a_handler_does_to_its_input_and_output_ends_with_its_event() {
+    let mut runtime = function(
+        "handler() {\n  case $1 in\n    out) exec >/dev/null ;;\n    closed) exec <&- >&- ;;\n    kept) exec 7>&1 ;;\n    late) echo late >&7 ;;\n  esac\n  cat\n}",
+    )
+    .persist()
+    .start();
+    assert_eq!(runtime.invoke("out"), "null");
+    assert_eq!(runtime.invoke("1"), "1");
+    assert!(runtime.fail("closed")["errorMessage"].as_str().unwrap().contains(": cat"));
+    assert_eq!(runtime.invoke("2"), "2");
+    // A file of one event is not another one's answer.
+    assert_eq!(runtime.invoke("kept"), "kept");
+    assert_eq!(runtime.invoke("late"), "late");
+    wait_until("the line in the log", || {
+        assert_eq!(runtime.invoke("3"), "3");
+        runtime.log_so_far().contains("late\n")
+    });
 }
