@@ -382,7 +382,7 @@ impl State {
         if self.unsent.is_empty() {
             match message.send(socket) {
                 Err(e) if later(&e) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(e) if dead(&e) => return Ok(()),
                 other => return other,
             }
         }
@@ -395,6 +395,11 @@ impl State {
 /// Whether sending is a matter of waiting: a full queue, or too many descriptors under way.
 fn later(e: &io::Error) -> bool {
     e.kind() == io::ErrorKind::WouldBlock || e.raw_os_error() == Some(libc::ETOOMANYREFS)
+}
+
+/// Whether nobody is there any more, who may have left messages unread.
+fn dead(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl Unsent {
@@ -440,5 +445,28 @@ fn start_spawner(shared: &Shared) -> Result<Started, StartError> {
                 _ => Err(StartError::Died),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_dead_are_told_from_the_busy_whether_they_left_messages_unread_or_not() {
+        let message = Unsent { bytes: b"{}".to_vec(), fds: Vec::new() };
+        let (ours, theirs) = wire::pair().unwrap();
+        let full = loop {
+            if let Err(full) = message.send(&ours) {
+                break full;
+            }
+        };
+        assert!(later(&full) && !dead(&full), "{full}");
+        drop(theirs);
+        let unread = message.send(&ours).unwrap_err();
+        let closed = message.send(&ours).unwrap_err();
+        assert_eq!(unread.kind(), io::ErrorKind::ConnectionReset);
+        assert!([&unread, &closed].into_iter().all(|e| dead(e) && !later(e)), "{closed}");
     }
 }
