@@ -416,7 +416,7 @@ struct Started {
     capabilities: Capabilities,
     /// The socket that the host's table of packet rules belongs to: should the spawner be killed,
     /// its sandboxes are gone before the rules that hold them.
-    _rules: Vec<OwnedFd>,
+    rules: Vec<OwnedFd>,
 }
 
 /// Starts a spawner and waits for its answer.
@@ -429,8 +429,8 @@ fn start_spawner(shared: &Shared) -> Result<Started, StartError> {
         wire::send(ours.as_fd(), &ToSpawner::Start(Box::new(shared.config.clone())), &[], true)
             .and_then(|()| Receiver::new().receive(&ours, true));
     match answer {
-        Ok(Received::Message(FromSpawner::Ready(capabilities), _rules)) => {
-            Ok(Started { socket: ours, child, capabilities: *capabilities, _rules })
+        Ok(Received::Message(FromSpawner::Ready(capabilities), rules)) => {
+            Ok(Started { socket: ours, child, capabilities: *capabilities, rules })
         }
         other => {
             drop(ours);

@@ -28,7 +28,7 @@ pub(super) fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), Start
     };
     let mut attempt = None;
     loop {
-        let Started { socket, mut child, capabilities, _rules } = spawner;
+        let Started { socket, mut child, capabilities, rules } = spawner;
         let socket = Arc::new(socket);
         let _ = shared.capabilities.set(capabilities);
         begin(shared, &socket, child.id());
@@ -42,6 +42,8 @@ pub(super) fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), Start
             let watch = std::thread::Builder::new().name("sandboxes-late".to_owned());
             let _ = watch.spawn_scoped(scope, || fail_late(shared));
             let _ = child.wait();
+            // Nobody can make the like while the last ones have an owner.
+            drop(rules);
             let next = replace(shared, &mut attempt);
             shared.lock().replacing = false;
             shared.waiting.notify_all();
