@@ -127,7 +127,7 @@ struct Shared {
 /// Makes sandboxes. Dropping it destroys them all and waits until they are gone.
 pub struct Sandboxes {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Sandboxes {
@@ -175,7 +175,7 @@ impl Sandboxes {
             .name("sandboxes".to_owned())
             .spawn(move || keep::keep(&for_thread, &started))
             .map_err(execute)?;
-        let sandboxes = Sandboxes { shared, thread: Some(thread) };
+        let sandboxes = Sandboxes { shared, thread: Mutex::new(Some(thread)) };
         result.recv().unwrap_or(Err(StartError::Died))?;
         Ok(sandboxes)
     }
@@ -245,16 +245,25 @@ impl Refused {
     }
 }
 
-impl Drop for Sandboxes {
-    fn drop(&mut self) {
+impl Sandboxes {
+    /// Destroys them all and waits until they are gone; from then on none is made. For who cannot
+    /// know who else still has this value.
+    pub fn end(&self) {
         self.shared.lock().stopping = true;
         self.shared.wake();
         self.shared.waiting.notify_all();
-        if let Some(thread) = self.thread.take()
+        let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
         {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Sandboxes {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

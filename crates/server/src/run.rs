@@ -321,7 +321,8 @@ async fn serve(
         faults: Arc::clone(&on_purpose.faults),
         traces: traces.clone(),
     };
-    let launcher = Launcher::new(sandboxes, trees, Arc::new(logs.clone()), launcher_config);
+    let launcher =
+        Launcher::new(Arc::clone(&sandboxes), trees, Arc::new(logs.clone()), launcher_config);
     let limits = PoolConfig::default();
     let limits = PoolConfig {
         max_environments: config.max_environments.unwrap_or(limits.max_environments),
@@ -397,6 +398,8 @@ async fn serve(
         () = signalled() => tracing::warn!("ended by a second signal"),
     }
     logs.flush();
+    // Tasks that nobody waits for may still have them, and their folder is about to be removed.
+    sandboxes.end();
     Ok(())
 }
 
