@@ -4,8 +4,10 @@
 use crate::server::{Guard, Result, ready};
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One server, by what all that belongs to it can be told by.
 #[derive(Debug, Clone)]
@@ -18,7 +20,12 @@ pub struct Owner {
     pub id: String,
     /// What is in the environment of its functions, and of nobody else's.
     pub marker: String,
+    /// The programs of its spawners that were seen: files in memory, by their inodes.
+    pub spawners: Arc<Mutex<BTreeSet<u64>>>,
 }
+
+/// How the kernel names a spawner's program that a server has inside.
+const SPAWNER: &str = "/memfd:lambfold-spawner";
 
 /// What there was at one moment; counts, and KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,7 +88,7 @@ impl Place {
         let endpoint = ready(&mut server.0)?;
         let id = fs::read_to_string(data.join("id"))?.trim().to_owned();
         let marker = format!("OWNER={id}");
-        let owner = Owner { program, data, id, marker };
+        let owner = Owner { program, data, id, marker, spawners: Arc::default() };
         Ok(Place { server, owner, endpoint, function, _work: work })
     }
 
@@ -114,9 +121,22 @@ impl Owner {
     /// Its processes; server and spawner are the two that were started first.
     #[must_use]
     pub fn own_processes(&self) -> Vec<u32> {
-        let mut found = processes(|folder| {
-            fs::read_link(folder.join("exe")).is_ok_and(|exe| exe == self.program)
-        });
+        let program = |folder: &Path| fs::read_link(folder.join("exe"));
+        let mut found = processes(|folder| program(folder).is_ok_and(|exe| exe == self.program));
+        let in_memory = |folder: &Path| {
+            let is = program(folder).is_ok_and(|exe| exe.to_string_lossy().starts_with(SPAWNER));
+            is.then(|| fs::metadata(folder.join("exe")).ok()).flatten().map(|file| file.ino())
+        };
+        let mut spawners = self.spawners.lock().unwrap_or_else(PoisonError::into_inner);
+        // A server's child is its spawner; what has the same program is one of its copies.
+        for id in processes(|folder| in_memory(folder).is_some()) {
+            if parent(id).is_some_and(|parent| found.contains(&parent)) {
+                spawners.extend(in_memory(Path::new(&format!("/proc/{id}"))));
+            }
+        }
+        found.extend(processes(|folder| {
+            in_memory(folder).is_some_and(|ino| spawners.contains(&ino))
+        }));
         found.sort_unstable_by_key(|id| (start_time(*id), *id));
         found
     }
@@ -131,7 +151,7 @@ impl Owner {
         })
     }
 
-    /// The spawner: the server's child that runs the same program.
+    /// The spawner: the server's child among them.
     #[must_use]
     pub fn spawner(&self, server: u32) -> Option<u32> {
         self.own_processes().into_iter().find(|id| parent(*id) == Some(server))
@@ -273,6 +293,7 @@ mod tests {
             data: PathBuf::from("/nowhere"),
             id: "no such id".to_owned(),
             marker: "LEAKS_TEST=of_this_process_only".to_owned(),
+            spawners: Arc::default(),
         };
         assert!(owner.own_processes().contains(&std::process::id()));
         let mut child = Command::new("sleep")
