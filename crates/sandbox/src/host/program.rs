@@ -1,6 +1,7 @@
 //! The program that is executed as the spawner.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -78,14 +79,11 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
         Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create(c"lambfold-spawner", flags),
         other => other,
     }?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let count = rustix::io::write(&file, rest)?;
-        rest = &rest[count..];
-    }
+    let mut file = File::from(file);
+    file.write_all(bytes)?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     rustix::fs::fcntl_add_seals(&file, seals)?;
-    Ok(file)
+    Ok(file.into())
 }
 
 #[cfg(test)]
