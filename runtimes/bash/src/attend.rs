@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::coprocess::{Context, Reports, command, does_anybody_wait};
 use crate::failure;
+use crate::linger::Linger;
 use crate::output::{Late, Pipe};
 use crate::process::{LOOK_AGAIN_AFTER, Process};
 use crate::report::{Failure, Message, Report};
@@ -32,8 +33,8 @@ pub(crate) enum Runner<'a> {
         context: &'a Context,
         /// The subshell that ended the last event.
         ended_slot: &'a mut u64,
-        /// Whether it is the shell itself that runs the handler.
-        persist: bool,
+        /// If it is the shell itself that runs the handler.
+        persist: Option<&'a mut Linger>,
     },
     /// A process whose end is the event's.
     Script,
@@ -129,7 +130,7 @@ impl Attendance<'_> {
         let mut client = Some(client);
         // An event that is over soon is not looked at in between.
         let patient_until = Instant::now() + PATIENCE;
-        let mut woken = self.wait(PATIENCE)?;
+        let mut woken = if self.linger() { Woken::default() } else { self.wait(PATIENCE)? };
         loop {
             // Before the reports: what a process has said before its end is then there.
             let status = if woken.has_ended { self.process.status() } else { None };
@@ -154,7 +155,7 @@ impl Attendance<'_> {
             }
             if let Some(signal) = self.stop.due(Instant::now()) {
                 let itself_too = match &self.runner {
-                    Runner::Shell { persist, .. } => *persist,
+                    Runner::Shell { persist, .. } => persist.is_some(),
                     Runner::Script => true,
                 };
                 self.process.signal(signal, itself_too);
@@ -166,6 +167,7 @@ impl Attendance<'_> {
             woken = self.wait(patience)?;
             self.late.forward(self.buffer);
         }
+        self.leave();
         let failure = self.failure(&mut progress);
         let posted = match (progress.stream, client, failure) {
             (Some(stream), _, None) => stream.finish(),
@@ -260,6 +262,23 @@ impl Attendance<'_> {
                 }
                 _ => return Ok(()),
             }
+        }
+    }
+
+    /// Stays awake if the event may be over in a moment; gives whether there is a report.
+    fn linger(&mut self) -> bool {
+        let Runner::Shell { persist: Some(linger), .. } = &mut self.runner else { return false };
+        let reports = self.reports.pipe.reader();
+        let mut reports = [PollFd::new(&reports, PollFlags::IN)];
+        let now = Timespec::default();
+        let begun = Instant::now();
+        linger.look(|| poll(&mut reports, Some(&now)) == Ok(1), || begun.elapsed())
+    }
+
+    /// The event is over.
+    fn leave(&mut self) {
+        if let Runner::Shell { persist: Some(linger), .. } = &mut self.runner {
+            linger.end(Instant::now());
         }
     }
 

@@ -274,8 +274,9 @@ impl Coprocess {
         }
     }
 
-    /// Hands an event over; gives its number and what its input and output are.
-    pub(crate) fn give(&mut self, event: &Invocation) -> io::Result<(u64, Files)> {
+    /// Hands an event over; gives its number and what its input and output are. A shell that stays
+    /// looks for the next one so many times before it sleeps.
+    pub(crate) fn give(&mut self, event: &Invocation, looks: u32) -> io::Result<(u64, Files)> {
         self.number = self.number % MAX_NUMBER + 1;
         let number = command(self.number);
         let next = self.spare.take().map_or_else(Files::new, Ok)?;
@@ -301,6 +302,7 @@ impl Coprocess {
         push_field(&mut fields, path(opens.output.number()).as_bytes());
         push_field(&mut fields, event.request_id().as_bytes());
         push_field(&mut fields, event.deadline_ms().to_string().as_bytes());
+        push_field(&mut fields, looks.to_string().as_bytes());
         variables.push(&mut fields);
         self.context.write(&fields)?;
         rustix::io::write(self.commands.writer(), number.as_bytes())?;

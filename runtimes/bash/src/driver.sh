@@ -108,7 +108,8 @@ __lambfold_watch() {
 
 # Waits for an event and takes it; fails when the bootstrap is gone. The fields: number, event (or what
 # to read it from), what is unusual, standard input and output (of this event; for a shell that stays,
-# of the next one), request id, deadline, how the other variables come, these.
+# of the next one), request id, deadline, how often to look for the next event, how the other
+# variables come, these.
 __lambfold_take() {
     builtin read -r -N 8 -u "$__lambfold_commands_fd" __lambfold_number || builtin return
     while [[ $__lambfold_number == \?* ]]; do
@@ -129,17 +130,17 @@ __lambfold_take() {
 # Most variables are assigned, since they are exported already: that is much faster.
 __lambfold_tell() {
     AWS_LAMBDA_REQUEST_ID=${__lambfold_event[5]} AWS_LAMBDA_DEADLINE_MS=${__lambfold_event[6]}
-    case ${__lambfold_event[7]} in
-        trace) AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=${__lambfold_event[8]} ;;
+    case ${__lambfold_event[8]} in
+        trace) AWS_LAMBDA_TRACE_ID=${__lambfold_event[9]} _X_AMZN_TRACE_ID=${__lambfold_event[9]} ;;
         usual)
-            AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=${__lambfold_event[8]} \
-                AWS_LAMBDA_FUNCTION_ARN=${__lambfold_event[9]} \
-                AWS_LAMBDA_CONTENT_TYPE=${__lambfold_event[10]}
+            AWS_LAMBDA_TRACE_ID=${__lambfold_event[9]} _X_AMZN_TRACE_ID=${__lambfold_event[9]} \
+                AWS_LAMBDA_FUNCTION_ARN=${__lambfold_event[10]} \
+                AWS_LAMBDA_CONTENT_TYPE=${__lambfold_event[11]}
             ;;
         *)
             builtin unset AWS_LAMBDA_TRACE_ID _X_AMZN_TRACE_ID AWS_LAMBDA_CLIENT_CONTEXT \
                 AWS_LAMBDA_COGNITO_IDENTITY AWS_LAMBDA_TENANT_ID
-            builtin export "${__lambfold_event[@]:8:__lambfold_event[7]}"
+            builtin export "${__lambfold_event[@]:9:__lambfold_event[8]}"
             ;;
     esac
     if [[ ${__lambfold_event[2]} == file ]]; then __lambfold_read_event; fi
@@ -220,10 +221,14 @@ __lambfold_isolate() {
 # whenever it calls them.
 __lambfold_persist() {
     __lambfold_watch
-    __lambfold_event=('' '' '' "$__lambfold_stdin" "$__lambfold_stdout")
+    __lambfold_event=('' '' '' "$__lambfold_stdin" "$__lambfold_stdout" '' '' 0)
     while ((1)); do
         # Input and output of an event are opened before it comes.
         exec <"${__lambfold_event[3]}" >|"${__lambfold_event[4]}"
+        # One that comes at once finds this shell awake.
+        for ((__lambfold_looks = __lambfold_event[7]; __lambfold_looks; __lambfold_looks -= 1)); do
+            builtin read -t 0 -u "$__lambfold_commands_fd" && builtin break
+        done
         __lambfold_event=() __lambfold_failure=() __lambfold_depth=0 __lambfold_exits=
         builtin read -r -N 8 -u "$__lambfold_commands_fd" __lambfold_event_number || __lambfold_leave
         builtin mapfile -d '' -t -u "$__lambfold_context_fd" __lambfold_event || __lambfold_leave
@@ -232,7 +237,7 @@ __lambfold_persist() {
         else
             AWS_LAMBDA_REQUEST_ID=${__lambfold_event[5]} \
                 AWS_LAMBDA_DEADLINE_MS=${__lambfold_event[6]} \
-                AWS_LAMBDA_TRACE_ID=${__lambfold_event[8]} _X_AMZN_TRACE_ID=${__lambfold_event[8]}
+                AWS_LAMBDA_TRACE_ID=${__lambfold_event[9]} _X_AMZN_TRACE_ID=${__lambfold_event[9]}
         fi
         [[ $__lambfold_options ]] && builtin set "-$__lambfold_options"
         # (Not in a condition, where `set -e` and the ERR trap have no effect.)

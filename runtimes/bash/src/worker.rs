@@ -13,6 +13,7 @@ use crate::attend::{AttendError, Attendance, Runner, Stop};
 use crate::config::{Config, ConfigError};
 use crate::coprocess::{Coprocess, Files, MAX_INLINE_BYTES, StartError};
 use crate::handler::{Handler, HandlerError};
+use crate::linger::Linger;
 use crate::output::Late;
 use crate::script::{MAX_ARGUMENT_BYTES, Script};
 
@@ -92,6 +93,8 @@ struct Worker {
     name: String,
     engine: Engine,
     late: Late,
+    /// For a function that runs in a shell that stays.
+    linger: Option<Linger>,
     /// Of the event before, which nobody waits for any more.
     spent: Option<Files>,
     buffer: Vec<u8>,
@@ -121,12 +124,14 @@ impl Worker {
             },
         };
         let name = env::var("_HANDLER").unwrap_or_default();
+        let linger = config.persist.then(Linger::new);
         Ok(Worker {
             client,
             config,
             name,
             engine,
             late: Late::default(),
+            linger,
             spent: None,
             buffer: vec![0; BUFFER_BYTES],
         })
@@ -167,7 +172,8 @@ impl Worker {
         }
         match &mut self.engine {
             Engine::Function(coprocess) => {
-                let (number, files) = coprocess.give(event).map_err(AttendError::Io)?;
+                let looks = self.linger.as_mut().map_or(0, |linger| linger.begin(Instant::now()));
+                let (number, files) = coprocess.give(event, looks).map_err(AttendError::Io)?;
                 // What else there is to do is done while bash is busy.
                 if let Some(spent) = self.spent.take() {
                     self.late.add(spent.output);
@@ -183,7 +189,7 @@ impl Worker {
                         commands: &coprocess.commands,
                         context: &coprocess.context,
                         ended_slot: &mut coprocess.ended_slot,
-                        persist: self.config.persist,
+                        persist: self.linger.as_mut(),
                     },
                     process: &mut coprocess.process,
                     reports: &mut coprocess.reports,
