@@ -9,8 +9,8 @@ use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, Response
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
-use crate::coprocess::{Context, Reports, command, does_anybody_wait};
 use crate::failure;
+use crate::lane::{Context, Reports, Shell, command, does_anybody_wait};
 use crate::linger::Linger;
 use crate::output::{Late, Pipe};
 use crate::process::{LOOK_AGAIN_AFTER, Process};
@@ -31,6 +31,8 @@ pub(crate) enum Runner<'a> {
     Shell {
         commands: &'a Pipe,
         context: &'a Context,
+        /// The one that makes the subshell of the event.
+        shell: &'a mut Shell,
         /// The subshell that ended the last event.
         ended_slot: &'a mut u64,
         /// If it is the shell itself that runs the handler.
@@ -133,7 +135,7 @@ impl Attendance<'_> {
         let mut woken = if self.linger() { Woken::default() } else { self.wait(PATIENCE)? };
         loop {
             // Before the reports: what a process has said before its end is then there.
-            let status = if woken.has_ended { self.process.status() } else { None };
+            let status = if woken.has_ended { self.status() } else { None };
             self.reports.wake();
             while let Some(report) = self.reports.next()? {
                 if let Some(content_type) = self.take_report(report, &mut progress)?
@@ -154,11 +156,7 @@ impl Attendance<'_> {
                 break;
             }
             if let Some(signal) = self.stop.due(Instant::now()) {
-                let itself_too = match &self.runner {
-                    Runner::Shell { persist, .. } => persist.is_some(),
-                    Runner::Script => true,
-                };
-                self.process.signal(signal, itself_too);
+                self.signal(signal);
             }
             let patience = match progress.stream {
                 Some(_) => Duration::ZERO,
@@ -195,6 +193,29 @@ impl Attendance<'_> {
                 Ok(())
             }
             posted => Ok(posted?),
+        }
+    }
+
+    /// How what runs the handler has ended, if it has. A lane without its shell is no lane: then all
+    /// of the process ends.
+    fn status(&mut self) -> Option<i32> {
+        if let Runner::Shell { shell, .. } = &self.runner
+            && shell.is_gone()
+        {
+            self.process.signal(Signal::KILL);
+        }
+        self.process.status()
+    }
+
+    /// Signals the handler and all that it started.
+    fn signal(&mut self, signal: Signal) {
+        match &self.runner {
+            Runner::Shell { persist: None, shell, .. } => {
+                if let Some(shell) = shell.pid {
+                    self.process.signal_below(shell, signal);
+                }
+            }
+            Runner::Shell { .. } | Runner::Script => self.process.signal(signal),
         }
     }
 
@@ -235,6 +256,9 @@ impl Attendance<'_> {
                         say(commands, command(self.number))?;
                     }
                 }
+            }
+            (Message::Lane(pid), Runner::Shell { shell, .. }) if report.slot == 0 => {
+                **shell = Shell::new(pid);
             }
             (Message::End(end), Runner::Shell { ended_slot, .. }) if of_this_event => {
                 **ended_slot = report.slot;
@@ -287,13 +311,23 @@ impl Attendance<'_> {
         let until = self.stop.next();
         let limit = until.map(|at| at.saturating_duration_since(Instant::now()));
         let reports = self.reports.pipe.reader();
+        let of_process = self.process.end();
+        let one = [of_process];
+        let both;
+        let ends: &[_] = match &self.runner {
+            Runner::Shell { shell, .. } if shell.pid.is_some() => {
+                both = [of_process, shell.end()];
+                &both
+            }
+            _ => &one,
+        };
         if !patience.is_zero() {
             let limit = limit.map_or(patience, |limit| limit.min(patience));
-            return wait(&[reports], self.process, Some(limit));
+            return wait(&[reports], ends, Some(limit));
         }
         let mut fds = vec![reports, self.output.reader()];
         fds.extend(self.late.readers());
-        wait(&fds, self.process, limit)
+        wait(&fds, ends, limit)
     }
 
     /// The error to answer with, if the event failed.
@@ -362,20 +396,20 @@ pub(crate) struct Woken {
     pub(crate) has_ended: bool,
 }
 
-/// Waits until one of `fds` has something, `process` has ended, or the time is up.
+/// Waits until one of `fds` has something, one of those has ended whose `ends` are given, or the time
+/// is up. An end that the kernel does not tell of is looked for again after a while.
 pub(crate) fn wait(
     fds: &[BorrowedFd<'_>],
-    process: &Process,
+    ends: &[Option<BorrowedFd<'_>>],
     limit: Option<Duration>,
 ) -> io::Result<Woken> {
-    let mut poll_fds: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-    let end = process.end();
-    let limit = match &end {
-        Some(end) => {
-            poll_fds.push(PollFd::new(end, PollFlags::IN));
-            limit
-        }
-        None => Some(limit.unwrap_or(LOOK_AGAIN_AFTER).min(LOOK_AGAIN_AFTER)),
+    let told = ends.iter().flatten();
+    let mut poll_fds: Vec<_> =
+        fds.iter().chain(told).map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+    let limit = if ends.iter().all(Option::is_some) {
+        limit
+    } else {
+        Some(limit.unwrap_or(LOOK_AGAIN_AFTER).min(LOOK_AGAIN_AFTER))
     };
     // Rounded up: a wait that ends early would only be repeated.
     let limit = limit.map(|limit| limit + Duration::from_millis(1));
@@ -384,8 +418,8 @@ pub(crate) fn wait(
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let of_end = poll_fds.last().filter(|_| end.is_some());
-    Ok(Woken { has_ended: of_end.is_none_or(|of_end| !of_end.revents().is_empty()) })
+    let is_told = poll_fds[fds.len()..].iter().any(|end| !end.revents().is_empty());
+    Ok(Woken { has_ended: is_told || ends.iter().any(Option::is_none) })
 }
 
 #[cfg(test)]

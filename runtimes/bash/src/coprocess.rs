@@ -1,10 +1,10 @@
 //! The bash that stays: sources the handler file once and takes events.
 //!
 //! An event is handed over in three steps: its bytes go into a new memory file, its other fields
-//! (and its bytes once more, if they are few) into the context file, its number into the command
-//! pipe. The context file is open in bash too, with the same position, which is put back to the
-//! beginning first. It begins with the number: a shell that reads another one from the pipe throws
-//! that away. A subshell empties the file before it runs the handler.
+//! (and its bytes once more, if they are few) into the context file of its lane, its number into that
+//! lane's command pipe. The context file is open in bash too, with the same position, which is put
+//! back to the beginning first. It begins with the number: a shell that reads another one from the
+//! pipe throws that away. A subshell empties the file before it runs the handler.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -14,14 +14,15 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use lambfold_runtime_client::{FunctionError, Invocation};
-use rustix::fs::{MemfdFlags, SeekFrom};
+use rustix::process::Signal;
 
 use crate::config::Config;
 use crate::failure;
 use crate::handler::Handler;
-use crate::output::{Pipe, at};
+use crate::lane::{self, Lane, command, memory_file, write_all};
+use crate::output::Pipe;
 use crate::process::Process;
-use crate::report::{Failure, Message, Parser, Report};
+use crate::report::{Failure, Message};
 use crate::shell::{DRIVER, push_assignment};
 
 /// Event numbers have seven digits, and begin again.
@@ -29,103 +30,13 @@ const MAX_NUMBER: u64 = 9_999_999;
 /// An event up to this size, in bytes, and without NULs, is read along with its context.
 pub(crate) const MAX_INLINE_BYTES: usize = 16 * 1024;
 
-/// The fields of an event, in a memory file that shells have open.
-#[derive(Debug)]
-pub(crate) struct Context {
-    file: OwnedFd,
-    /// As many as were written last.
-    bytes: usize,
-}
-
-impl Context {
-    fn write(&mut self, fields: &[u8]) -> io::Result<()> {
-        write_all(&self.file, fields)?;
-        if self.bytes > MAX_INLINE_BYTES {
-            // So that a long one is not read again with each of the short ones that follow.
-            rustix::fs::ftruncate(&self.file, fields.len() as u64)?;
-        }
-        self.bytes = fields.len();
-        self.rewind()
-    }
-
-    /// Has the next shell read from the beginning.
-    pub(crate) fn rewind(&self) -> io::Result<()> {
-        rustix::fs::seek(&self.file, SeekFrom::Start(0))?;
-        Ok(())
-    }
-
-    /// Whether a subshell has begun to run the handler: it empties the file before.
-    pub(crate) fn has_begun(&self) -> io::Result<bool> {
-        Ok(rustix::fs::fstat(&self.file)?.st_size == 0)
-    }
-}
-
-/// What is written to hand over the event of a number.
-pub(crate) fn command(number: u64) -> String {
-    format!("{number:08}")
-}
-
-/// What is written to ask whether anybody waits, while the event of a number is under way.
-pub(crate) fn does_anybody_wait(number: u64) -> String {
-    format!("?{number:07}")
-}
-
 /// Places for what shells open by number. A subshell whose main shell has died may live on for a
 /// while, and must not find what belongs to the next one under the numbers it knows.
 static PLACES: AtomicI32 = AtomicI32::new(0);
 const FIRST_PLACE: i32 = 64;
 const PLACES_OF_ONE: i32 = 8;
+const _: () = assert!(2 * lane::PLACES <= PLACES_OF_ONE);
 const GENERATIONS: i32 = 100;
-
-/// Where handlers' shells report to.
-#[derive(Debug)]
-pub(crate) struct Reports {
-    pub(crate) pipe: Pipe,
-    parser: Parser,
-    is_drained: bool,
-}
-
-impl Reports {
-    pub(crate) fn new(place: i32) -> io::Result<Reports> {
-        Ok(Reports { pipe: Pipe::new()?.at(place), parser: Parser::default(), is_drained: false })
-    }
-
-    /// Says that there is something to read.
-    pub(crate) fn wake(&mut self) {
-        self.is_drained = false;
-    }
-
-    /// The next report, if one has come.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Report>> {
-        loop {
-            if let Some(report) = self.parser.next() {
-                return Ok(Some(report));
-            }
-            if self.is_drained {
-                return Ok(None);
-            }
-            let mut buffer = [0; 4096];
-            let size = self.pipe.read(&mut buffer)?.unwrap_or(0);
-            self.parser.push(&buffer[..size]);
-            self.is_drained = size < buffer.len();
-        }
-    }
-}
-
-/// A file in memory that others open by path.
-pub(crate) fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
-    let file = rustix::fs::memfd_create("lambfold-bash", MemfdFlags::CLOEXEC)?;
-    write_all(&file, content)?;
-    Ok(file)
-}
-
-fn write_all(file: &OwnedFd, content: &[u8]) -> io::Result<()> {
-    let mut written = 0;
-    while written < content.len() {
-        written += rustix::io::pwrite(file, &content[written..], written as u64)?;
-    }
-    Ok(())
-}
 
 /// What a handler's standard input and output are, for one event.
 #[derive(Debug)]
@@ -159,9 +70,7 @@ struct Told {
 #[derive(Debug)]
 pub(crate) struct Coprocess {
     pub(crate) process: Process,
-    pub(crate) reports: Reports,
-    pub(crate) commands: Pipe,
-    pub(crate) context: Context,
+    pub(crate) lanes: Vec<Lane>,
     /// The folder in which the shell finds what it opens.
     fds: String,
     number: u64,
@@ -172,8 +81,6 @@ pub(crate) struct Coprocess {
     persist: bool,
     /// What the shell knows of the last event, if that had the usual variables.
     told: Option<Told>,
-    /// The subshell that reported the end of an event last; its own end is no news.
-    pub(crate) ended_slot: u64,
 }
 
 /// Why there is no bash with the handler in it.
@@ -198,16 +105,14 @@ impl Coprocess {
         };
         let generation = PLACES.fetch_add(1, Ordering::Relaxed).rem_euclid(GENERATIONS);
         let place = FIRST_PLACE + generation * PLACES_OF_ONE;
-        let reports = Reports::new(place)?;
-        let commands = Pipe::new()?.at(place);
-        let context = at(memory_file(&[])?, place);
+        let first = Lane::new(place)?;
         let files = Files::new()?;
         let mut text = Vec::with_capacity(DRIVER.len() + 1024);
         let fds = format!("/proc/{}/fd/", std::process::id());
         let path = |number: i32| format!("{fds}{number}");
-        push_assignment(&mut text, "__lambfold_reports", path(reports.pipe.number()));
-        push_assignment(&mut text, "__lambfold_commands", path(commands.number()));
-        push_assignment(&mut text, "__lambfold_context", path(context.as_raw_fd()));
+        push_assignment(&mut text, "__lambfold_reports", path(first.reports.pipe.number()));
+        push_assignment(&mut text, "__lambfold_commands", path(first.commands.number()));
+        push_assignment(&mut text, "__lambfold_context", path(first.context.number()));
         push_assignment(&mut text, "__lambfold_stdin", path(files.stdin.as_raw_fd()));
         push_assignment(&mut text, "__lambfold_stdout", path(files.output.number()));
         push_assignment(&mut text, "__lambfold_file", file);
@@ -215,24 +120,31 @@ impl Coprocess {
         let mode = if config.persist { "persist" } else { "isolate" };
         push_assignment(&mut text, "__lambfold_mode", mode);
         push_assignment(&mut text, "__lambfold_compat", if config.compat { "1" } else { "" });
+        let mut command = bash(config);
+        command.stdin(Stdio::from(first.context.try_clone()?));
+        let mut lanes = vec![first];
+        if !config.persist {
+            let other = Lane::new(place + lane::PLACES)?;
+            let number = other.reports.pipe.number();
+            push_assignment(&mut text, "__lambfold_other_reports", path(number));
+            push_assignment(&mut text, "__lambfold_other_commands", path(other.commands.number()));
+            push_assignment(&mut text, "__lambfold_other_context", path(other.context.number()));
+            command.stdout(Stdio::from(other.context.try_clone()?));
+            lanes.push(other);
+        }
         text.extend_from_slice(DRIVER);
         let driver = memory_file(&text)?;
-        let mut command = bash(config);
-        command.arg("-c").arg(format!("source {}", path(driver.as_raw_fd())));
-        let stdin = Stdio::from(context.try_clone()?);
-        let process = Process::start(command.arg(&config.own_path).stdin(stdin))?;
+        command.arg("-c").arg(format!("source {} >&2", path(driver.as_raw_fd())));
+        let process = Process::start(command.arg(&config.own_path))?;
         let mut coprocess = Coprocess {
             process,
-            reports,
-            commands,
-            context: Context { file: context, bytes: 0 },
+            lanes,
             fds,
             number: 0,
             files,
             spare: None,
             persist: config.persist,
             told: Some(Told::default()),
-            ended_slot: 0,
         };
         coprocess.prepare();
         coprocess.wait_until_ready(config)?;
@@ -244,7 +156,8 @@ impl Coprocess {
         loop {
             // Looked at before the reports: what it said before its end has then arrived.
             let status = self.process.status();
-            while let Some(report) = self.reports.next()? {
+            let reports = &mut self.lanes[0].reports;
+            while let Some(report) = reports.next()? {
                 match report.message {
                     Message::Ready => return Ok(()),
                     Message::Detail(failure) => detail = Some(failure),
@@ -269,9 +182,23 @@ impl Coprocess {
             if let Some(status) = status {
                 return Err(StartError::Function(ended_in_init(config, status, detail)));
             }
-            crate::attend::wait(&[self.reports.pipe.reader()], &self.process, None)?;
-            self.reports.wake();
+            crate::attend::wait(&[reports.pipe.reader()], &[self.process.end()], None)?;
+            reports.wake();
         }
+    }
+
+    /// Whether all its shells are there; ends those that are left if not.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        if self.lanes.iter().any(|lane| lane.shell.is_gone()) {
+            self.process.signal(Signal::KILL);
+            return false;
+        }
+        self.process.is_alive()
+    }
+
+    /// The lane of an event.
+    pub(crate) fn lane(&self, number: u64) -> usize {
+        if self.lanes.len() > 1 { usize::from(number.is_multiple_of(2)) } else { 0 }
     }
 
     /// Hands an event over; gives its number and what its input and output are. A shell that stays
@@ -304,8 +231,10 @@ impl Coprocess {
         push_field(&mut fields, event.deadline_ms().to_string().as_bytes());
         push_field(&mut fields, looks.to_string().as_bytes());
         variables.push(&mut fields);
-        self.context.write(&fields)?;
-        rustix::io::write(self.commands.writer(), number.as_bytes())?;
+        let lane = self.lane(self.number);
+        let lane = &mut self.lanes[lane];
+        lane.context.write(&fields)?;
+        rustix::io::write(lane.commands.writer(), number.as_bytes())?;
         Ok((self.number, files))
     }
 

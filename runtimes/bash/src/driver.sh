@@ -4,6 +4,7 @@
 #   __lambfold_mode       isolate (a subshell per event), persist (this shell), script (one script)
 #   __lambfold_reports    messages to the bootstrap; __lambfold_commands: the number of an event
 #   __lambfold_context    a file with the fields of the event of that number
+#   __lambfold_other_reports, __lambfold_other_commands, __lambfold_other_context  of the second lane
 #   __lambfold_stdin, __lambfold_stdout  of the first event, for a shell that stays
 #
 # Pipes and files have names in /proc/<bootstrap>/fd; what is opened is closed at once, so that nothing
@@ -193,11 +194,22 @@ __lambfold_find() {
     builtin exit 1
 }
 
-# Standard input was the context and is the commands, standard output is the reports. Neither stays:
-# what is printed between events belongs to the log.
+# Standard input was the context, standard output that of the second lane; then they were the commands
+# and the reports of one lane after the other. None stays: what is printed between events belongs to
+# the log.
 __lambfold_begin() {
     __lambfold_find "$__lambfold_context"
     __lambfold_context_fd=$REPLY
+    if [[ $__lambfold_mode == isolate ]]; then
+        __lambfold_find "$__lambfold_other_context"
+        __lambfold_other_context_fd=$REPLY
+        __lambfold_begin_other <"$__lambfold_other_commands" >|"$__lambfold_other_reports"
+    else
+        __lambfold_serve_all </dev/null >&2
+    fi
+}
+
+__lambfold_begin_other() {
     __lambfold_serve_all </dev/null >&2
 }
 
@@ -209,7 +221,25 @@ __lambfold_serve_all() {
     "__lambfold_$__lambfold_mode"
 }
 
+# Two lanes that take turns: while the subshell of one event ends, and the next is made, the other lane
+# has one that waits. A pipeline, since what is started with & ignores SIGINT.
 __lambfold_isolate() {
+    __lambfold_lane | __lambfold_other_lane
+}
+
+__lambfold_other_lane() {
+    __lambfold_find "$__lambfold_other_commands"
+    __lambfold_commands_fd=$REPLY
+    __lambfold_find "$__lambfold_other_reports"
+    __lambfold_reports_fd=$REPLY
+    __lambfold_reports=$__lambfold_other_reports
+    __lambfold_context=$__lambfold_other_context __lambfold_context_fd=$__lambfold_other_context_fd
+    __lambfold_lane
+}
+
+__lambfold_lane() {
+    exec </dev/null >&2
+    __lambfold_report lane "$BASHPID"
     while ((__lambfold_slot += 1)); do
         (__lambfold_serve)
         builtin printf '%s\0000\0gone\0001\000%s\0' "$__lambfold_slot" "$?" \

@@ -21,6 +21,7 @@ mod config;
 mod coprocess;
 mod failure;
 mod handler;
+mod lane;
 mod linger;
 mod output;
 mod process;

@@ -28,10 +28,7 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(command: &mut Command) -> io::Result<Process> {
         let child = command.spawn()?;
-        let end = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        let end = end_of(child.id());
         Ok(Process { child, end, status: None })
     }
 
@@ -54,37 +51,61 @@ impl Process {
         self.status().is_none()
     }
 
-    /// Signals everything that the process started and that still descends from it, and, if asked
-    /// to, the process itself. What has left the family is nobody's any more, and is left alone.
-    pub(crate) fn signal(&mut self, signal: Signal, itself_too: bool) {
-        if !self.is_alive() {
-            return;
+    /// Signals the process and everything that it started and that still descends from it. What has
+    /// left the family is nobody's any more, and is left alone.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        if self.is_alive() {
+            signal_family(self.child.id(), true, signal);
         }
-        let root = self.child.id();
-        let mut family = descendants(root);
-        if signal == Signal::KILL {
-            // Stopped before they are killed: one that is killed alone may have started another
-            // meanwhile, which would then belong to nobody.
-            for _ in 0..MAX_ROUNDS {
-                send(&family, Signal::STOP);
-                let grown = descendants(root);
-                if grown.iter().all(|pid| family.contains(pid)) {
-                    break;
-                }
-                family = grown;
-            }
-        }
-        if itself_too {
-            family.insert(0, root);
-        }
-        // Parents first: one that saw a child die of the signal would go on with its next line.
-        send(&family, signal);
     }
+
+    /// Signals what descends from one of the shells that the process has started, if that shell has
+    /// not ended, but neither shell nor process.
+    pub(crate) fn signal_below(&mut self, shell: u32, signal: Signal) {
+        if self.is_alive() && descendants(self.child.id()).contains(&shell) {
+            signal_family(shell, false, signal);
+        }
+    }
+}
+
+fn signal_family(root: u32, itself_too: bool, signal: Signal) {
+    let mut family = descendants(root);
+    if signal == Signal::KILL {
+        // Stopped before they are killed: one that is killed alone may have started another
+        // meanwhile, which would then belong to nobody.
+        for _ in 0..MAX_ROUNDS {
+            send(&family, Signal::STOP);
+            let grown = descendants(root);
+            if grown.iter().all(|pid| family.contains(pid)) {
+                break;
+            }
+            family = grown;
+        }
+    }
+    if itself_too {
+        family.insert(0, root);
+    }
+    // Parents first: one that saw a child die of the signal would go on with its next line.
+    send(&family, signal);
+}
+
+/// Becomes readable when a process has ended, where the kernel offers that.
+pub(crate) fn end_of(pid: u32) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(to_pid(pid)?, PidfdFlags::empty()).ok()
+}
+
+/// Whether a process has ended and has been waited for.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    to_pid(pid).is_none_or(|pid| rustix::process::test_kill_process(pid).is_err())
+}
+
+fn to_pid(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 fn send(pids: &[u32], signal: Signal) {
     for pid in pids {
-        if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = to_pid(*pid) {
             // It may have ended meanwhile.
             let _ = rustix::process::kill_process(pid, signal);
         }
@@ -152,7 +173,7 @@ fn parent_of(stat: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
 
     #[test]
@@ -177,7 +198,7 @@ mod tests {
         listed.sort_unstable();
         assert_eq!(scanned.len(), 2);
         assert_eq!(scanned, listed);
-        process.signal(Signal::KILL, true);
+        process.signal(Signal::KILL);
         process.child.wait().expect("it ends");
     }
 
@@ -193,7 +214,7 @@ mod tests {
             let mut stdout = process.child.stdout.take().expect("a pipe");
             let mut up = [0; 3];
             stdout.read_exact(&mut up).expect("it says that it is up");
-            process.signal(signal, true);
+            process.signal(signal);
             let mut rest = String::new();
             stdout.read_to_string(&mut rest).expect("text");
             assert_eq!(rest, "", "{signal:?}");
@@ -201,14 +222,18 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_reaches_what_the_child_started() {
+    fn a_signal_reaches_what_a_shell_of_the_process_started() {
         let mut command = Command::new("bash");
-        command.args(["-c", "trap '' TERM; bash -c 'echo up; sleep 600; :'; exit 7"]);
-        let mut process = Process::start(command.stdout(Stdio::piped())).expect("bash runs");
-        let mut up = [0; 3];
-        let mut stdout = process.child.stdout.take().expect("a pipe");
-        stdout.read_exact(&mut up).expect("it says that it is up");
-        process.signal(Signal::KILL, false);
+        let script = "(echo $BASHPID; bash -c 'echo up; sleep 600; :'; exit 7); exit $?";
+        let mut process =
+            Process::start(command.args(["-c", script]).stdout(Stdio::piped())).expect("bash runs");
+        let stdout = process.child.stdout.take().expect("a pipe");
+        let mut lines = BufReader::new(stdout).lines().map(|line| line.expect("text"));
+        let shell = lines.next().expect("a line").parse().expect("a process id");
+        assert_eq!(lines.next().as_deref(), Some("up"));
+        // No shell of this process's: left alone.
+        process.signal_below(std::process::id(), Signal::KILL);
+        process.signal_below(shell, Signal::KILL);
         process.child.wait().expect("it ends");
         assert_eq!(process.status(), Some(7));
     }

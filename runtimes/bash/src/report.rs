@@ -21,6 +21,8 @@ pub(crate) struct Report {
 pub(crate) enum Message {
     /// The handler file has been sourced.
     Ready,
+    /// A shell makes the subshells of this lane; its process id.
+    Lane(u32),
     /// It has been, and does not define the function.
     Missing,
     /// This bash is too old; its version.
@@ -133,6 +135,7 @@ fn message(kind: &str, fields: Vec<String>) -> Option<Message> {
     let mut fields = fields.into_iter();
     Some(match kind {
         "ready" => Message::Ready,
+        "lane" => Message::Lane(fields.next()?.parse().ok()?),
         "missing" => Message::Missing,
         "old" => Message::Old(fields.next()?),
         "end" => Message::End(failure(fields)?),

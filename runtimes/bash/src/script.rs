@@ -10,7 +10,8 @@ use std::process::Command;
 use lambfold_runtime_client::Invocation;
 
 use crate::config::Config;
-use crate::coprocess::{Files, OPTIONAL_CONTEXT, Reports, bash, context, memory_file};
+use crate::coprocess::{Files, OPTIONAL_CONTEXT, bash, context};
+use crate::lane::{Reports, memory_file};
 use crate::process::Process;
 use crate::shell::{DRIVER, push_assignment};
 

@@ -154,7 +154,7 @@ impl Worker {
 
     fn revive(&mut self) -> Result<(), RunError> {
         let Engine::Function(coprocess) = &mut self.engine else { return Ok(()) };
-        if !coprocess.process.is_alive() {
+        if !coprocess.is_alive() {
             *coprocess = Coprocess::start(&self.config).map_err(|error| match error {
                 StartError::Function(error) => RunError::Restart(error.message().to_owned()),
                 StartError::Io(error) => RunError::Start(error),
@@ -180,19 +180,22 @@ impl Worker {
                 }
                 self.late.forward(&mut self.buffer);
                 coprocess.prepare();
+                let lane = coprocess.lane(number);
+                let lane = &mut coprocess.lanes[lane];
                 let attendance = Attendance {
                     event,
                     number,
                     handler: &self.name,
                     compat: self.config.compat,
                     runner: Runner::Shell {
-                        commands: &coprocess.commands,
-                        context: &coprocess.context,
-                        ended_slot: &mut coprocess.ended_slot,
+                        commands: &lane.commands,
+                        context: &lane.context,
+                        shell: &mut lane.shell,
+                        ended_slot: &mut lane.ended_slot,
                         persist: self.linger.as_mut(),
                     },
                     process: &mut coprocess.process,
-                    reports: &mut coprocess.reports,
+                    reports: &mut lane.reports,
                     output: &files.output,
                     late: &mut self.late,
                     buffer: &mut self.buffer,

@@ -92,9 +92,14 @@ fn shells_that_are_killed_while_nothing_happens_are_replaced() {
         assert_eq!(runtime.invoke(format!("{round}")), format!("{round}\n"));
         assert!(runtime.server.wait_waiting(1, SOON));
         let [main] = children(runtime.id())[..] else { panic!("one shell was expected") };
-        // Without the main shell: the last event's, which may be about to end, or the next one's,
-        // which waits.
-        let killed = if round % 10 == 0 { vec![main] } else { children(main) };
+        // Without the main shell and those that make the others: the last event's, which may be
+        // about to end, and those of the next two, which wait.
+        let killed = match round % 10 {
+            0 => vec![main],
+            5 => children(main)[..1].to_vec(),
+            6 => children(main)[1..].to_vec(),
+            _ => subshells(main),
+        };
         for pid in killed {
             kill(pid);
             // A process that is dying can still read, and take an event along.
@@ -103,13 +108,17 @@ fn shells_that_are_killed_while_nothing_happens_are_replaced() {
     }
 }
 
-/// The commands of the first shell of a bootstrap. The reports are 64.
-fn commands(bootstrap: u32) -> String {
-    format!("/proc/{bootstrap}/fd/65")
+fn subshells(main: u32) -> Vec<u32> {
+    children(main).into_iter().flat_map(children).collect()
+}
+
+/// Reports, commands and context of the first lane are 64 to 66, those of the second one follow.
+fn commands(bootstrap: u32, lane: usize) -> String {
+    format!("/proc/{bootstrap}/fd/{}", 65 + 3 * lane)
 }
 
 /// The shell that waits for a command.
-fn waiting(main: u32) -> u32 {
+fn waiting(main: u32, lane: usize) -> u32 {
     // One that runs a handler has an event there.
     let reads = |pid: &u32| {
         std::fs::read_link(format!("/proc/{pid}/fd/0"))
@@ -117,7 +126,7 @@ fn waiting(main: u32) -> u32 {
     };
     let mut found = None;
     wait_until("a shell that waits", || {
-        found = children(main).into_iter().find(reads);
+        found = children(children(main)[lane]).into_iter().find(reads);
         found.is_some()
     });
     found.unwrap()
@@ -128,20 +137,25 @@ fn an_event_that_a_dying_shell_took_along_goes_to_the_next_one() {
     let mut runtime = function("handler() { echo \"$1\" >>seen; echo \"$1\"; }").start();
     assert!(runtime.server.wait_waiting(1, SOON));
     let [main] = children(runtime.id())[..] else { panic!("one shell was expected") };
-    let mut number = [0; 8];
-    for round in 0..5 {
-        assert_eq!(runtime.invoke(format!("{round}")), format!("{round}\n"));
-        let waiting = waiting(main);
+    let mut command = [0; 8];
+    for number in 1..=15 {
+        // Lanes take turns, so that one in three is now of the first and now of the second.
+        if number % 3 > 0 {
+            assert_eq!(runtime.invoke(format!("{number}")), format!("{number}\n"));
+            continue;
+        }
+        let lane = usize::from(number % 2 == 0);
+        let waiting = waiting(main, lane);
         signal(waiting, "STOP");
-        runtime.server.push(Event::new("taken", format!("taken {round}")));
+        runtime.server.push(Event::new("taken", format!("taken {number}")));
         // In its place, as it could do itself while it dies.
-        File::open(commands(runtime.id())).unwrap().read_exact(&mut number).unwrap();
+        File::open(commands(runtime.id(), lane)).unwrap().read_exact(&mut command).unwrap();
         kill(waiting);
         let post = runtime.server.post(SOON).expect("an answer");
-        assert_eq!((post.call, post.text()), (Call::Response, format!("taken {round}\n")));
+        assert_eq!((post.call, post.text()), (Call::Response, format!("taken {number}\n")));
     }
     let seen = std::fs::read_to_string(runtime.path("seen")).unwrap();
-    assert_eq!(seen.lines().count(), 10, "{seen}");
+    assert_eq!(seen.lines().count(), 15, "{seen}");
 }
 
 #[test]
@@ -151,7 +165,7 @@ fn whenever_a_shell_is_killed_its_event_begins_once_at_most() {
     let [main] = children(runtime.id())[..] else { panic!("one shell was expected") };
     for round in 0..100 {
         assert!(runtime.server.wait_waiting(1, SOON));
-        let killed = children(main);
+        let killed = subshells(main);
         runtime.server.push(Event::new(&format!("id-{round}"), format!("{round}")));
         // Before the event is taken, in the middle of that, or in the handler.
         (0..round % 20 * 50).for_each(|_| std::hint::spin_loop());
@@ -188,4 +202,40 @@ fn input_of_an_earlier_event_stays_what_it_was() {
     std::fs::write(runtime.path("go"), "").unwrap();
     wait_until("the copy", || runtime.path("seen").exists());
     assert_eq!(std::fs::read_to_string(runtime.path("seen")).unwrap(), "first event");
+}
+
+#[test]
+fn a_handler_that_kills_the_shell_above_it_fails_and_the_next_event_is_fine() {
+    let mut runtime = function(
+        r#"handler() {
+            if [[ $1 == up ]]; then
+                read -r _ _ _ above _ <"/proc/$BASHPID/stat"
+                kill -KILL "$above"
+                sleep 600
+            fi
+            echo "$1"
+        }"#,
+    )
+    .start();
+    for _ in 0..3 {
+        let error = runtime.fail("up");
+        let message = error["errorMessage"].as_str().unwrap();
+        assert!(message.contains("status 137"), "{message}");
+        assert_eq!(runtime.invoke("next"), "next\n");
+        assert_eq!(runtime.invoke("and the next"), "and the next\n");
+    }
+}
+
+#[test]
+fn no_signal_is_ignored_in_what_a_handler_starts() {
+    // Hexadecimal masks of signals, of which bit 1 is SIGINT and bit 2 is SIGQUIT.
+    let text = "handler() { grep SigIgn /proc/self/status | tr -d '\\n'; }";
+    for setup in [function(text), function(text).persist()] {
+        let mut runtime = setup.start();
+        for _ in 0..2 {
+            let mask = runtime.invoke("");
+            let mask = u64::from_str_radix(mask.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+            assert_eq!(mask & 0b110, 0, "{mask:x}");
+        }
+    }
 }
