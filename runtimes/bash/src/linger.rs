@@ -13,12 +13,13 @@ const LONGEST: Duration = Duration::from_micros(200);
 /// How often a shell looks for the next event before it sleeps. That takes about 200 us.
 const LOOKS: u32 = 40;
 /// How many events pass between two looks at how crowded the processors are.
-const EVENTS: u32 = 32;
-/// Who waits for a processor longer than this for each event takes it from another by staying awake:
-/// where one caller asks for one event after another it is about 10 us, 50 us with staying awake.
-const CROWDED: Duration = Duration::from_micros(75);
-/// Less than this, and there is room again.
-const ROOMY: Duration = Duration::from_micros(30);
+const EVENTS: u32 = 128;
+/// Who waits for a processor longer than this for each event takes it from another by staying awake.
+/// With two processors and one caller, who asks for one event after another, it is about 50 us; with
+/// two callers 130 us.
+const CROWDED: Duration = Duration::from_micros(110);
+/// Then it is left for so many times as many events.
+const REST: u32 = 8;
 
 /// For whom staying awake is worth it. As long as the last event took, so will the next; as soon as it
 /// came, so will the next.
@@ -26,7 +27,8 @@ const ROOMY: Duration = Duration::from_micros(30);
 pub(crate) struct Linger {
     /// With one processor, who stays awake is in the other's way.
     has_processors: bool,
-    is_crowded: bool,
+    /// How many more looks at the account pass until processors are taken not to be crowded.
+    rest: u32,
     /// The kernel's account of this thread.
     account: Option<File>,
     /// As of the last look at it.
@@ -48,7 +50,7 @@ impl Linger {
     fn on(processors: usize) -> Linger {
         Linger {
             has_processors: processors > 1,
-            is_crowded: false,
+            rest: 0,
             account: None,
             waited: Duration::ZERO,
             events: 0,
@@ -75,11 +77,15 @@ impl Linger {
     fn account_for(&mut self, waited: Duration) {
         let of_one = waited.saturating_sub(self.waited) / EVENTS;
         self.waited = waited;
-        self.is_crowded = of_one > if self.is_crowded { ROOMY } else { CROWDED };
+        // How it is without staying awake says nothing of how it would be.
+        self.rest = match self.rest {
+            0 if of_one > CROWDED => REST,
+            rest => rest.saturating_sub(1),
+        };
     }
 
     fn is_worth(&self, expected: Option<Duration>) -> bool {
-        self.has_processors && !self.is_crowded && expected.is_some_and(|time| time <= LONGEST)
+        self.has_processors && self.rest == 0 && expected.is_some_and(|time| time <= LONGEST)
     }
 
     /// Looks whether the event `is_over` until it is or the time is up; gives what was seen last.
@@ -174,16 +180,19 @@ mod tests {
     fn where_processors_are_short_nobody_stays_awake() {
         let mut clocked = Clocked::new(2);
         let mut waited = Duration::ZERO;
-        let mut events_with = |of_one: u64| {
+        let mut after = |of_one: u64| {
             waited += us(of_one) * EVENTS;
             clocked.linger.account_for(waited);
             clocked.event(50, 50);
             clocked.event(50, 50)
         };
-        assert_eq!(events_with(75), (true, true));
-        assert_eq!(events_with(76), (false, false));
-        assert_eq!(events_with(31), (false, false));
-        assert_eq!(events_with(30), (true, true));
+        assert_eq!(after(110), (true, true));
+        assert_eq!(after(111), (false, false));
+        for _ in 1..REST {
+            assert_eq!(after(0), (false, false));
+        }
+        assert_eq!(after(500), (true, true));
+        assert_eq!(after(500), (false, false));
     }
 
     #[test]
