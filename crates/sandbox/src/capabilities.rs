@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,8 @@ pub struct Capabilities {
     pub tmp: TmpMode,
     /// How sandboxes reach the network; never [`Network::NatIfPossible`].
     pub network: Network,
+    /// Name servers that only this machine reaches, which sandboxes ask through its own process.
+    pub relayed_name_servers: Vec<IpAddr>,
     /// How `/bin/sh` is made to be bash.
     pub shell: ShellView,
     /// Whether host files are seen as root's inside.

@@ -4,6 +4,7 @@ mod check;
 mod keep;
 mod probe;
 mod program;
+mod relay;
 mod sandbox;
 mod squeeze;
 mod stock;
@@ -27,11 +28,13 @@ pub use squeeze::MemorySqueeze;
 pub use sweep::sweep;
 pub use terminal::{input_pipe, set_size, terminal};
 
+use relay::Relay;
 use stock::{Lack, Stock};
 
 use crate::capabilities::Capabilities;
 use crate::spawner;
 use crate::spec::{self, Config, CreateError, Spec, StartError};
+use crate::step::{Step, StepError};
 use crate::wire::{self, FromSpawner, Order, Received, Receiver, ToSpawner};
 
 /// For so long requests wait for the spawner that replaces a dead one; afterwards they fail at once,
@@ -426,6 +429,8 @@ struct Started {
     /// The socket that the host's table of packet rules belongs to: should the spawner be killed,
     /// its sandboxes are gone before the rules that hold them.
     rules: Vec<OwnedFd>,
+    /// Serves the sandboxes' name queries, where this machine alone reaches a name server.
+    relay: Option<Relay>,
 }
 
 /// Starts a spawner and waits for its answer.
@@ -438,8 +443,21 @@ fn start_spawner(shared: &Shared) -> Result<Started, StartError> {
         wire::send(ours.as_fd(), &ToSpawner::Start(Box::new(shared.config.clone())), &[], true)
             .and_then(|()| Receiver::new().receive(&ours, true));
     match answer {
-        Ok(Received::Message(FromSpawner::Ready(capabilities), rules)) => {
-            Ok(Started { socket: ours, child, capabilities: *capabilities, rules })
+        Ok(Received::Message(FromSpawner::Ready(capabilities), mut rules)) => {
+            let servers = &capabilities.relayed_name_servers;
+            let sockets = rules.split_off(rules.len().saturating_sub(2 * servers.len()));
+            let relay = (!servers.is_empty()).then(|| Relay::start(servers, sockets)).transpose();
+            match relay {
+                Ok(relay) => {
+                    Ok(Started { socket: ours, child, capabilities: *capabilities, rules, relay })
+                }
+                Err(e) => {
+                    drop(ours);
+                    let _ = child.wait();
+                    let what = "start what passes name queries on";
+                    Err(StartError::Step(StepError::new(Step::NetworkLink, what, &e)))
+                }
+            }
         }
         other => {
             drop(ours);

@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub(crate) use nat::{Nat, sweep};
+pub(crate) use resolver::PORT as NAME_PORT;
 pub(crate) use shared::Shared;
 
 use crate::netlink::{self, Socket};
@@ -57,11 +58,15 @@ fn table_name(owner: &str) -> String {
 }
 
 impl Way {
-    /// What the host's table of rules belongs to.
-    pub(crate) fn rules(&self) -> BorrowedFd<'_> {
+    /// What the host's process holds: the socket that the host's table of rules belongs to, and then
+    /// those at which sandboxes ask for names.
+    pub(crate) fn sockets_of_host(&self) -> Vec<BorrowedFd<'_>> {
         match self {
-            Way::Nat(nat) => nat.rules.as_fd(),
-            Way::Shared(shared) => shared.rules.as_fd(),
+            Way::Nat(nat) => {
+                let names = nat.name_sockets.iter().map(AsFd::as_fd);
+                std::iter::once(nat.rules.as_fd()).chain(names).collect()
+            }
+            Way::Shared(shared) => vec![shared.rules.as_fd()],
         }
     }
 

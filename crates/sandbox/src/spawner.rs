@@ -177,9 +177,12 @@ fn run() -> io::Result<()> {
     };
     drop(socket);
     let ready = FromSpawner::Ready(Box::new(spawner.capabilities.clone()));
-    let rules: Vec<_> = spawner.way.iter().map(Way::rules).collect();
-    wire::send(spawner.socket.as_fd(), &ready, &rules, true)?;
-    drop(rules);
+    let beside: Vec<_> = spawner.way.iter().flat_map(Way::sockets_of_host).collect();
+    wire::send(spawner.socket.as_fd(), &ready, &beside, true)?;
+    drop(beside);
+    if let Some(Way::Nat(nat)) = &mut spawner.way {
+        nat.name_sockets.clear();
+    }
     sys::trim_memory();
     let outcome = spawner.serve(&mut receiver);
     spawner.end();

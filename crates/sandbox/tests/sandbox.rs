@@ -16,6 +16,8 @@ mod death;
 mod hostile;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/names.rs"]
+mod names;
 #[path = "sandbox/nat.rs"]
 mod nat;
 #[path = "sandbox/network.rs"]
@@ -53,6 +55,7 @@ fn main() {
         death::TESTS,
         hostile::TESTS,
         limits::TESTS,
+        names::TESTS,
         nat::TESTS,
         network::TESTS,
         roots::TESTS,

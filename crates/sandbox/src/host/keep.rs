@@ -28,7 +28,7 @@ pub(super) fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), Start
     };
     let mut attempt = None;
     loop {
-        let Started { socket, mut child, capabilities, rules } = spawner;
+        let Started { socket, mut child, capabilities, rules, relay } = spawner;
         let socket = Arc::new(socket);
         let _ = shared.capabilities.set(capabilities);
         begin(shared, &socket, child.id());
@@ -44,6 +44,8 @@ pub(super) fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), Start
             let _ = child.wait();
             // Nobody can make the like while the last ones have an owner.
             drop(rules);
+            // Its sockets keep the router of the last one, and the link to it.
+            drop(relay);
             let next = replace(shared, &mut attempt);
             shared.lock().replacing = false;
             shared.waiting.notify_all();

@@ -111,8 +111,17 @@ fn report(
     failure: Option<&StepError>,
 ) -> StepReport {
     let name = step.name().to_owned();
-    let explanation = step.explanation().to_owned();
+    let mut explanation = step.explanation().to_owned();
     let remedy = String::new();
+    let relayed = capabilities.map_or(&[][..], |capabilities| &capabilities.relayed_name_servers);
+    if step == Step::NetworkLink && !relayed.is_empty() {
+        let servers: Vec<String> = relayed.iter().map(ToString::to_string).collect();
+        let servers = servers.join(", ");
+        explanation.push_str(&format!(
+            " Their name queries are passed on to name servers that only this machine reaches \
+             ({servers})."
+        ));
+    }
     match failure {
         Some(error) if error.step == step => {
             return StepReport {

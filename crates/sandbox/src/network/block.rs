@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 /// Bits of a range: 16,384 addresses.
 const BITS: u32 = 18;
 const MASK: u32 = u32::MAX << (32 - BITS);
-/// The first addresses are the link's to the host and the gateway's.
+/// The first addresses are the link's to the host, the gateway's and the name servers'.
 const FIRST_GUEST: u32 = 16;
 /// Ranges to choose from.
 const RANGES: [(Ipv4Addr, u32); 3] = [
@@ -24,6 +24,8 @@ pub(crate) struct Block(u32);
 impl Block {
     /// Addresses for sandboxes.
     pub(crate) const GUESTS: u32 = (1 << (32 - BITS)) - 1 - FIRST_GUEST;
+    /// As many as programs ask (`MAXNS` of resolver(3)).
+    pub(crate) const NAME_SERVERS: usize = 3;
     /// Of the link between host and router.
     pub(crate) const LINK_BITS: u8 = 30;
 
@@ -40,6 +42,11 @@ impl Block {
     /// What every sandbox sees as the next hop.
     pub(crate) fn gateway(self) -> Ipv4Addr {
         (self.0 + 4).into()
+    }
+
+    /// What sandboxes see as a name server; `number` is below [`Block::NAME_SERVERS`].
+    pub(crate) fn name_server(self, number: usize) -> Ipv4Addr {
+        (self.0 + 5 + number as u32).into()
     }
 
     /// A sandbox's; `number` is below [`Block::GUESTS`].
@@ -121,6 +128,7 @@ mod tests {
         let block = Block::choose(0, &[]).unwrap();
         let last = block.guest(Block::GUESTS - 1);
         assert_eq!(last, Ipv4Addr::new(10, 64, 63, 254));
-        assert!(u32::from(block.guest(0)) > u32::from(block.gateway()));
+        let own = [block.router(), block.gateway(), block.name_server(0), block.name_server(2)];
+        assert!(own.is_sorted() && block.guest(0) > own[3], "{own:?}");
     }
 }

@@ -9,16 +9,23 @@
 //! The host sees one interface and one table of rules, both of which the kernel takes away with the
 //! spawner, however that ends. Sandboxes' addresses are behind the router's: they collide with
 //! nobody's.
+//!
+//! Name servers that only this machine reaches, as those on its loopback interface, have stand-ins:
+//! addresses of the router's own, whose port 53 alone is open. The sockets there are served by the
+//! host's process, which hands on what arrives, so that no rule of the host's lets anything in.
 
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::sockopt;
 
 use super::block::{Block, parse_routes};
 use super::resolver::{self, Resolver};
 use super::rules::{self, UPLINK};
-use super::{Seat, forwarding, hash, nft, open_own, table_name};
+use super::{Seat, forwarding, hash, listen, nft, open_own, table_name};
 use crate::ids::write_at;
 use crate::netlink::{self, End, Message, Socket};
 use crate::step::{Step, StepError};
@@ -30,6 +37,8 @@ const GUEST_INDEX: u32 = 1000;
 /// Number of the first sandbox's interface in the router.
 const FIRST_INDEX: u32 = 1000;
 const ROUTER_TABLE: &str = "router";
+/// Of name queries that were not read yet: what a few sandboxes may send at once.
+const NAME_BUFFER_BYTES: usize = 1 << 20;
 
 /// What the spawner keeps of it.
 #[derive(Debug)]
@@ -48,6 +57,9 @@ pub(crate) struct Nat {
     used: HashSet<u32>,
     /// What sandboxes know of name servers.
     pub(crate) resolver: Resolver,
+    /// For each of [`Resolver::relayed`] the router's UDP socket and TCP listener, until they are
+    /// the host's to serve.
+    pub(crate) name_sockets: Vec<OwnedFd>,
 }
 
 /// The host's interface that leads to the owner's router.
@@ -69,6 +81,25 @@ fn set(proc: BorrowedFd<'_>, settings: &[(&str, &str)]) -> io::Result<()> {
     })
 }
 
+/// Opens what sandboxes ask for names at, in the router's network, in which this process is.
+fn listen_for_queries(
+    route: &Socket,
+    resolver: &Resolver,
+    block: Block,
+) -> io::Result<Vec<OwnedFd>> {
+    let mut sockets = Vec::new();
+    for number in 0..resolver.relayed.len() {
+        let ip = block.name_server(number);
+        route.run(&[netlink::new_address(netlink::LOOPBACK, ip, ip, 32)])?;
+        let address = SocketAddrV4::new(ip, resolver::PORT);
+        let datagrams = UdpSocket::bind(address)?;
+        datagrams.set_nonblocking(true)?;
+        sockopt::set_socket_recv_buffer_size_force(&datagrams, NAME_BUFFER_BYTES)?;
+        sockets.extend([datagrams.into(), listen(&address)?]);
+    }
+    Ok(sockets)
+}
+
 impl Nat {
     /// Makes the router. This process is in the host's network before, and in the router's after
     /// it; after an error in one that is not the host's, and empty.
@@ -86,7 +117,7 @@ impl Nat {
         let block = Block::choose(hash(owner), &parse_routes(&routes))
             .ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
         let block = at(Step::NetworkLink, "find a free range of addresses", block)?;
-        let resolver = resolver::of_host();
+        let mut resolver = resolver::of_host(block);
         let open = || Ok((Socket::route()?, Socket::netfilter()?, open_own(proc)?));
         let (to_host, rules, host) = at(Step::NetworkLink, "open the host's network", open())?;
         let cookie = sys::network_cookie(to_host.as_fd());
@@ -113,8 +144,16 @@ impl Nat {
         at(Step::NetworkLink, "make a veth between host and router", made)?;
 
         // Rules first: nothing passes before they stand.
-        let made =
-            nft::make(&router_rules, ROUTER_TABLE, false, &[], &rules::router(&resolver.servers));
+        let make_rules = |resolver: &Resolver| {
+            let (sets, chains) = (rules::router_sets(resolver), rules::router(resolver, block));
+            nft::make(&router_rules, ROUTER_TABLE, false, sets, &chains)
+        };
+        let mut made = make_rules(&resolver);
+        if made.is_err() && !resolver.relayed.is_empty() {
+            // A kernel that cannot count: the rest is to be had without names.
+            resolver.take_stand_ins_back();
+            made = make_rules(&resolver);
+        }
         at(Step::NetworkRules, "make the router's table of rules", made)?;
         let made = nft::make(&rules, &table_name(owner), true, &[], &rules::host(&link, block));
         at(Step::NetworkRules, "make the host's table of rules", made)?;
@@ -138,6 +177,8 @@ impl Nat {
         let (link_index, uplink) =
             at(Step::NetworkLink, "give host and router addresses", connected)?;
 
+        let name_sockets = listen_for_queries(&route, &resolver, block);
+        let name_sockets = at(Step::NetworkLink, "listen for name queries", name_sockets)?;
         let up = to_host
             .run(&[netlink::link_up(link_index)])
             .and_then(|()| route.run(&[netlink::default_route(uplink, block.host())]));
@@ -152,6 +193,7 @@ impl Nat {
             next: 0,
             used: HashSet::new(),
             resolver,
+            name_sockets,
         };
         let forwarding = nat.in_host(own.as_fd(), || {
             let (ipv6, forwarding) = (

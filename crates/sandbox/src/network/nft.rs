@@ -20,6 +20,11 @@ const FAMILY_INET: u8 = 1;
 /// The table belongs to its maker's socket: it goes with it, and nobody else changes it, not even
 /// an administrator's `flush ruleset`.
 const TABLE_OWNED: u32 = 2;
+const SET_FORGETS: u32 = 0x10;
+const SET_CHANGED_BY_RULES: u32 = 0x20;
+/// As many sandboxes as there are addresses for.
+const RATES_MAX: u32 = 1 << 14;
+const FORGOTTEN_AFTER_MS: u64 = 10_000;
 const LIST_ELEMENT: u16 = 1;
 const REGISTER: u32 = 1;
 /// What follows the first four bytes of it.
@@ -29,17 +34,31 @@ const INTERFACE_NAME_BYTES: usize = 16;
 const IPV4: u8 = 2;
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 const UNICAST: u32 = 1;
+const UPDATE: u32 = 1;
+const SECOND: u64 = 1;
+const LIMIT_PACKETS: u32 = 0;
+const LIMIT_OVER: u32 = 1;
 const SYN: u8 = 2;
 const ACK: u8 = 16;
 pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 const ADMINISTRATIVELY_PROHIBITED: u8 = 3;
 
-/// A set of IPv4 addresses, or of such addresses with a user each.
+/// A set of IPv4 addresses, each with something more or nothing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Set {
     pub(crate) name: &'static str,
-    pub(crate) with_user: bool,
+    pub(crate) with: With,
+}
+
+/// What an address in a set has beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum With {
+    Nothing,
+    /// A user of this machine.
+    User,
+    /// How much came from it lately: the kernel adds such addresses itself, and drops them.
+    Rate,
 }
 
 /// An element of a set; of the user only sets with users take notice.
@@ -94,6 +113,8 @@ pub(crate) enum When {
     Source(Ipv4Addr),
     /// Its destination is in this network of so many bits; of IPv4 only.
     Destination(Ipv4Addr, u8),
+    /// More came from its source than so many packets in a second, after so many at once; of IPv4 only.
+    Faster(Set, u64, u32),
     /// It is of this protocol (6 TCP, 17 UDP) and for this port.
     Port(u8, u16),
     /// It belongs to a connection that was let through.
@@ -139,15 +160,21 @@ pub(crate) fn make(
         vec![Message::new(NEW_TABLE, CREATE, &inet).with_text(1, table).with_be(2, flags)];
     for (number, set) in sets.iter().enumerate() {
         // As the program `nft` names types: an address, or an address and a user.
-        let (kind, length) = if set.with_user { (7 << 6 | 24, 8) } else { (7, 4) };
+        let (kind, length) = if set.with == With::User { (7 << 6 | 24, 8) } else { (7, 4) };
+        let flags = if set.with == With::Rate { SET_CHANGED_BY_RULES | SET_FORGETS } else { 0 };
         let message = Message::new(NEW_SET, CREATE, &inet)
             .with_text(1, table)
             .with_text(2, set.name)
-            .with_be(3, 0)
+            .with_be(3, flags)
             .with_be(4, kind)
             .with_be(5, length)
             .with_be(10, number as u32 + 1);
-        batch.push(message);
+        batch.push(match set.with {
+            With::Rate => message
+                .nest(9, |m| m.with_be(1, RATES_MAX))
+                .with(11, &FORGOTTEN_AFTER_MS.to_be_bytes()),
+            With::Nothing | With::User => message,
+        });
     }
     for chain in chains {
         let message = Message::new(NEW_CHAIN, CREATE, &inet)
@@ -197,7 +224,7 @@ fn change(socket: &Socket, kind: u16, table: &str, elements: &[Element]) -> io::
     let inet = header(FAMILY_INET, 0);
     let messages = elements.iter().map(|(set, address, user)| {
         let mut key = address.octets().to_vec();
-        if set.with_user {
+        if set.with == With::User {
             key.extend(user.to_ne_bytes());
         }
         Message::new(kind, CREATE, &inet)
@@ -313,6 +340,22 @@ impl When {
                     m.with_be(1, BEHIND_ADDRESS).with_be(2, 10)
                 });
                 lookup(m, *set, true)
+            }
+            When::Faster(set, rate, burst) => {
+                let m = payload(When::Ipv4.put(m), 1, 12, 4);
+                expression(m, "dynset", |m| {
+                    let limit = |m: Message| {
+                        m.with(1, &rate.to_be_bytes())
+                            .with(2, &SECOND.to_be_bytes())
+                            .with_be(3, *burst)
+                            .with_be(4, LIMIT_PACKETS)
+                            .with_be(5, LIMIT_OVER)
+                    };
+                    m.with_text(1, set.name)
+                        .with_be(3, UPDATE)
+                        .with_be(4, REGISTER)
+                        .nest(7, |m| m.with_text(1, "limit").nest(2, limit))
+                })
             }
             When::Port(protocol, port) => {
                 let m = compare(meta(m, 16), true, &[*protocol]);

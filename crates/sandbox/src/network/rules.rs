@@ -4,12 +4,11 @@
 use std::net::Ipv4Addr;
 
 use super::block::Block;
-use super::nft::{Chain, Hook, Rule, TCP, Then, UDP, When};
+use super::nft::{Chain, Hook, Rule, Set, TCP, Then, UDP, When, With};
+use super::resolver::{self, Resolver};
 
 /// The router's end of the link to the host.
 pub(crate) const UPLINK: &str = "up";
-
-const DNS: u16 = 53;
 
 /// Priorities of the kernel's own: before connections are followed, address translation of
 /// sources, filters.
@@ -32,23 +31,50 @@ pub(crate) const FORBIDDEN: &[(Ipv4Addr, u8, &str)] = &[
     (Ipv4Addr::new(224, 0, 0, 0), 3, "multicast, reserved, broadcast: discovery of the network"),
 ];
 
+/// Sandboxes that ask for names.
+const ASKING: Set = Set { name: "asking", with: With::Rate };
+/// Packets a second of each, as many as Amazon's name server takes from a network interface, and at
+/// once. Without that a single one could fill what all share.
+const ASKING_RATE: u64 = 1024;
+const ASKING_BURST: u32 = 256;
+
 fn rule(why: &'static str, when: Vec<When>, then: Then) -> Rule {
     Rule { why, when, then }
 }
 
+/// Sets that the rules of the router need.
+pub(crate) fn router_sets(resolver: &Resolver) -> &'static [Set] {
+    if resolver.relayed.is_empty() { &[] } else { &[ASKING] }
+}
+
 /// Rules of the router, a network namespace in which there is nothing but the sandboxes' links.
-/// `resolvers`: link-local name servers of the host, which some clouds have.
-pub(crate) fn router(resolvers: &[Ipv4Addr]) -> Vec<Chain> {
+pub(crate) fn router(resolver: &Resolver, block: Block) -> Vec<Chain> {
     let up = || UPLINK.to_owned();
+    let queries = |address| {
+        [UDP, TCP].map(|protocol| {
+            vec![When::Destination(address, 32), When::Port(protocol, resolver::PORT)]
+        })
+    };
+    let mut input = Vec::new();
+    if !resolver.relayed.is_empty() {
+        let flood = When::Faster(ASKING, ASKING_RATE, ASKING_BURST);
+        input.push(rule("nobody outside asks for names", vec![When::From(up())], Then::Drop));
+        input.push(rule("no sandbox keeps others from asking", vec![flood], Then::Drop));
+    }
+    for number in 0..resolver.relayed.len() {
+        for when in queries(block.name_server(number)) {
+            input.push(rule("a stand-in for the host's resolver", when, Then::Accept));
+        }
+    }
     let mut forward = vec![
         rule("answers", vec![When::Established], Then::Accept),
         rule("nobody outside calls a sandbox", vec![When::From(up())], Then::Drop),
         rule("no sandbox calls another", vec![When::NotTo(up())], Then::Reject),
         rule("IPv4 only", vec![When::NotIpv4], Then::Drop),
     ];
-    for resolver in resolvers.iter().filter(|ip| ip.is_link_local()) {
-        for protocol in [UDP, TCP] {
-            let when = vec![When::Destination(*resolver, 32), When::Port(protocol, DNS)];
+    // Some clouds have such.
+    for resolver in resolver.servers.iter().filter(|ip| ip.is_link_local()) {
+        for when in queries(*resolver) {
             forward.push(rule("the host's resolver", when, Then::Accept));
         }
     }
@@ -63,7 +89,7 @@ pub(crate) fn router(resolvers: &[Ipv4Addr]) -> Vec<Chain> {
             priority: FILTER,
             kind: "filter",
             drop: true,
-            rules: Vec::new(),
+            rules: input,
         },
         Chain {
             name: "forward",

@@ -6,7 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::nft::{self, Chain, Hook, Rule, Set, Then, When};
+use super::nft::{self, Chain, Hook, Rule, Set, Then, When, With};
 use super::{Seat, hash, open_own, table_name};
 use crate::netlink::Socket;
 use crate::step::{Step, StepError};
@@ -19,9 +19,9 @@ const BITS: u8 = 28;
 const SEATS: u32 = 1 << 18;
 
 /// Addresses of sandboxes.
-const BLOCKS: Set = Set { name: "listeners", with_user: false };
+const BLOCKS: Set = Set { name: "listeners", with: With::Nothing };
 /// The same, each with the user that may connect.
-const OWNERS: Set = Set { name: "owners", with_user: true };
+const OWNERS: Set = Set { name: "owners", with: With::User };
 
 /// What the spawner keeps of it.
 #[derive(Debug)]

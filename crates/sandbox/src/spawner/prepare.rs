@@ -153,6 +153,10 @@ pub(super) fn prepare(
             Some(Way::Shared(_)) => Network::Host,
             None => Network::None,
         },
+        relayed_name_servers: match &way {
+            Some(Way::Nat(nat)) => nat.resolver.relayed.clone(),
+            _ => Vec::new(),
+        },
         shell: template.shell,
         host_files_seen_as_root: template.seen_as_root,
         missing_programs,
@@ -299,15 +303,17 @@ fn enter_network(
 
 fn no_resolver(way: &Way) -> Option<Note> {
     let Way::Nat(nat) = way else { return None };
-    let refused = nat.resolver.refused.join(", ");
-    nat.resolver.servers.is_empty().then(|| {
+    let resolver = &nat.resolver;
+    let refused = resolver.refused.join(", ");
+    (resolver.servers.is_empty() && resolver.relayed.is_empty()).then(|| {
         Note::new(
             Step::NetworkRules,
             format!(
                 "sandboxes cannot resolve names: no name server of /etc/resolv.conf can be reached \
                  from there ({refused})"
             ),
-            "add a name server that is another machine, by its IPv4 address",
+            "add a name server by its IPv4 address; for one of this machine's or of IPv6 the kernel \
+             has to have the module nft_limit, and its address may name no interface",
         )
     })
 }

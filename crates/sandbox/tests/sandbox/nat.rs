@@ -12,7 +12,6 @@ use crate::world::{Inside, World, config, perl, wait_for, wrapped};
 
 pub const TESTS: &[Test] = &[
     ("nat::the_outside_is_reached", || staged("the_outside_is_reached")),
-    ("nat::names_are_resolved", || staged("names_are_resolved")),
     ("nat::metadata_is_out_of_reach", || staged("metadata_is_out_of_reach")),
     ("nat::this_machine_is_out_of_reach", || staged("this_machine_is_out_of_reach")),
     ("nat::neighbours_are_out_of_reach", || staged("neighbours_are_out_of_reach")),
@@ -30,7 +29,6 @@ pub const TESTS: &[Test] = &[
 /// Those that run on a stage, in a process of their own.
 const STAGED: &[Test] = &[
     ("the_outside_is_reached", the_outside_is_reached),
-    ("names_are_resolved", names_are_resolved),
     ("metadata_is_out_of_reach", metadata_is_out_of_reach),
     ("this_machine_is_out_of_reach", this_machine_is_out_of_reach),
     ("neighbours_are_out_of_reach", neighbours_are_out_of_reach),
@@ -47,8 +45,8 @@ const STAGED: &[Test] = &[
     ("listeners_in_the_hosts_network", crate::network::listeners_in_the_hosts_network),
 ];
 
-const OUTSIDE: &str = "198.51.100.1";
-const HOST: &str = "198.51.100.2";
+pub const OUTSIDE: &str = "198.51.100.1";
+pub const HOST: &str = "198.51.100.2";
 const METADATA: [&str; 4] = ["169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192"];
 
 /// Runs a test in a network namespace of its own, which it takes for the host's, and in a mount
@@ -72,7 +70,8 @@ pub fn staged(name: &str) {
 /// Played by a child of the test.
 pub fn on_stage() {
     let name = std::env::args().nth(2).unwrap();
-    let (_, test) = STAGED.iter().find(|(known, _)| *known == name).unwrap();
+    let (_, test) =
+        STAGED.iter().chain(crate::names::STAGED).find(|(known, _)| *known == name).unwrap();
     // A new network begins with what holds on the host, where servers may run that need it.
     sh("for switch in /proc/sys/net/ipv4/conf/*/forwarding; do echo 0 > $switch; done");
     test();
@@ -93,7 +92,7 @@ fn an_ordinary_user_has_none() {
     world.sandbox().bash("true").ok();
 }
 
-fn world(network: Network) -> World {
+pub fn world(network: Network) -> World {
     let (mut config, dir) = config();
     config.network = network;
     World::with(config, dir)
@@ -108,10 +107,10 @@ pub fn sh(script: &str) -> String {
 
 /// The outside: a process in a network namespace of its own that answers every connection with the
 /// address of the one who called, as the clouds' metadata services too.
-struct Outside(Child);
+pub struct Outside(pub Child);
 
 impl Outside {
-    fn start() -> Outside {
+    pub fn start() -> Outside {
         let program = std::env::current_exe().unwrap();
         let mut child = Command::new("/usr/bin/unshare")
             .args(["--net", "--"])
@@ -157,25 +156,7 @@ impl Drop for Outside {
 /// The outside's process: port 80 of all its addresses, and a name server that knows one name.
 pub fn outside() {
     println!("there");
-    let answers = std::net::UdpSocket::bind(("0.0.0.0", 53)).unwrap();
-    std::thread::spawn(move || {
-        let mut packet = [0u8; 512];
-        while let Ok((length, peer)) = answers.recv_from(&mut packet) {
-            let question = &packet[12..length];
-            let name_ends = question.iter().position(|b| *b == 0).unwrap();
-            // Type A only; the answer points to the name in the question.
-            let wanted = question[name_ends + 1..name_ends + 3] == [0, 1];
-            let question = &question[..name_ends + 5];
-            let count = u8::from(wanted);
-            let mut answer = packet[..2].to_vec();
-            answer.extend([0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0]);
-            answer.extend(question);
-            if wanted {
-                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 198, 51, 100, 1]);
-            }
-            answers.send_to(&answer, peer).unwrap();
-        }
-    });
+    crate::names::name_server("0.0.0.0");
     // Nothing is read from the caller, so that it may be anybody.
     let listener = TcpListener::bind(("0.0.0.0", 80)).unwrap();
     for stream in listener.incoming() {
@@ -206,7 +187,7 @@ pub fn called_by_host(address: &str, port: u16) -> String {
 }
 
 pub const REFUSED: &str = "no: 111\n"; // ECONNREFUSED
-const REACHED: &str = "yes: you are 198.51.100.2\n";
+pub const REACHED: &str = "yes: you are 198.51.100.2\n";
 
 fn the_outside_is_reached() {
     let _outside = Outside::start();
@@ -220,40 +201,6 @@ fn the_outside_is_reached() {
     // Control: without a network.
     let none = self::world(Network::None);
     assert_eq!(called(&none.sandbox(), OUTSIDE, 80), "no: 101\n"); // ENETUNREACH
-}
-
-fn names_are_resolved() {
-    let _outside = Outside::start();
-    let file = |text: &str| {
-        let file = std::env::temp_dir().join(format!("resolv-{}", std::process::id()));
-        std::fs::write(&file, text).unwrap();
-        file
-    };
-    // A resolver of this machine's own, and one beyond it.
-    let text = format!("nameserver 127.0.0.53\nnameserver {HOST}\nnameserver {OUTSIDE}\n");
-    let path = file(&text);
-    sh_mounted(&path, || {
-        let world = world(Network::Nat);
-        let inside = world.sandbox();
-        assert_eq!(inside.bash("cat /etc/resolv.conf").ok(), format!("nameserver {OUTSIDE}\n"));
-        assert_eq!(called(&inside, "host.example", 80), REACHED);
-    });
-    std::fs::write(&path, "nameserver 127.0.0.53\n").unwrap();
-    sh_mounted(&path, || {
-        let world = world(Network::Nat);
-        let notes = &world.sandboxes.capabilities().notes;
-        assert!(notes.iter().any(|note| note.what.contains("127.0.0.53")), "{notes:?}");
-    });
-    let _ = std::fs::remove_file(path);
-}
-
-/// With a file of its own in the place of `/etc/resolv.conf`, which only the spawner reads.
-fn sh_mounted(file: &std::path::Path, action: impl FnOnce()) {
-    let target = std::fs::canonicalize("/etc/resolv.conf").unwrap();
-    let (file, target) = (file.display(), target.display());
-    sh(&format!("mount --bind {file} {target}"));
-    action();
-    sh(&format!("umount {target}"));
 }
 
 fn metadata_is_out_of_reach() {
@@ -274,7 +221,7 @@ fn metadata_is_out_of_reach() {
 }
 
 /// Addresses by which the host can be called, its end of the link to the router included.
-fn own_addresses() -> Vec<String> {
+pub fn own_addresses() -> Vec<String> {
     let all = sh("ip -4 -o address show | awk '{print $4}' | cut -d/ -f1");
     all.lines().map(str::to_owned).collect()
 }
@@ -356,17 +303,17 @@ fn nobody_calls_a_sandbox() {
 }
 
 /// The other end of the host's link, of a network of four addresses.
-fn router_address() -> String {
+pub fn router_address() -> String {
     let own = sh("ip -4 -o address show | awk '/lambf/ {print $4}' | cut -d/ -f1");
     let own: std::net::Ipv4Addr = own.trim().parse().unwrap();
     std::net::Ipv4Addr::from(u32::from(own) + 1).to_string()
 }
 
-fn tables() -> String {
+pub fn tables() -> String {
     sh("nft list tables")
 }
 
-fn links() -> String {
+pub fn links() -> String {
     sh("ip -o link show | grep -oE 'lambf[0-9a-f]{8}' | sort -u || true")
 }
 
