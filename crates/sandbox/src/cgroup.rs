@@ -24,7 +24,7 @@ use crate::spec::CPU_PERIOD_US;
 
 /// How to get control groups.
 pub(crate) const REMEDY: &str =
-    "run as root, or in a delegated group (systemd-run --user --scope -p Delegate=yes)";
+    "run as root, or alone in a delegated group (systemd-run --user --scope -p Delegate=yes)";
 
 /// What a hierarchy is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,30 @@ pub(crate) struct Hierarchy {
 impl Hierarchy {
     fn name(&self, number: u64) -> String {
         format!("{}{number}", self.prefix)
+    }
+
+    /// v2: whoever is in our folder without being a guest goes back to the group around it.
+    fn leave(&self) -> io::Result<()> {
+        let Some(place) = self.path.parent() else { return Ok(()) };
+        let there = fs::read_to_string(self.path.join("init/cgroup.procs"))?;
+        let go_back = || {
+            there.lines().try_for_each(|pid| match fs::write(place.join("cgroup.procs"), pid) {
+                // It has ended.
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+                other => other,
+            })
+        };
+        go_back().or_else(|_| {
+            // It holds no processes while the groups in it have controllers, and had none of those
+            // when they came from there: they are ours to switch off, unless somebody else has
+            // groups there by now.
+            for controller in find::switched_on(place)?.split_whitespace() {
+                for group in [&self.path, place] {
+                    find::switch(group, '-', controller)?;
+                }
+            }
+            go_back()
+        })
     }
 }
 
@@ -241,9 +265,8 @@ impl Hierarchies {
     pub(crate) fn remove_all(&self) {
         for hierarchy in &self.list {
             // This process is in one of them. Where it cannot leave, the next start removes it.
-            if let (Use::Unified { .. }, Some(place)) = (hierarchy.used, hierarchy.path.parent()) {
-                let own = std::process::id().to_string();
-                let _ = fs::write(place.join("cgroup.procs"), own);
+            if matches!(hierarchy.used, Use::Unified { .. }) {
+                let _ = hierarchy.leave();
             }
             for folder in remove::folders_of(&hierarchy.path) {
                 remove::remove_tree(&folder);

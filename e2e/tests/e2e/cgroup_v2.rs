@@ -14,20 +14,25 @@ const PROGRAMS: &[&str] = &[
     "/usr/bin/bash",
     "/usr/bin/cat",
     "/usr/bin/chmod",
+    "/usr/bin/chown",
     "/usr/sbin/chroot",
     "/usr/bin/cp",
     "/usr/bin/curl",
     "/usr/bin/env",
+    "/usr/bin/find",
     "/usr/bin/grep",
     "/usr/bin/id",
     "/usr/bin/ls",
     "/usr/bin/mkdir",
     "/usr/bin/mktemp",
     "/usr/bin/mount",
+    "/usr/bin/newgidmap",
+    "/usr/bin/newuidmap",
     "/usr/bin/perl",
     "/usr/bin/rm",
     "/usr/bin/sed",
     "/usr/bin/seq",
+    "/usr/bin/setpriv",
     "/usr/bin/sleep",
     "/usr/bin/tail",
     "/usr/bin/tee",
@@ -119,7 +124,7 @@ fn archive(tree: &Path, out: &mut impl Write) {
 }
 
 /// What the machine's first process said until it switched the machine off.
-fn boot() -> String {
+fn boot(play: &str) -> String {
     let work = tempfile::tempdir().unwrap();
     let tree = Tree(work.path().join("memory/root"));
     for folder in
@@ -169,7 +174,9 @@ fn boot() -> String {
             "2",
         ])
         .args(["-m", "1536", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"])
-        .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
+        .arg("-append")
+        // What the kernel does not know goes to the first process, as its environment.
+        .arg(format!("console=ttyS0 quiet panic=-1 mitigations=off play={play}"))
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
@@ -190,10 +197,16 @@ fn part<'a>(said: &'a str, name: &str) -> &'a str {
     part.unwrap_or_else(|| panic!("no {name}: {said}")).0
 }
 
+/// The number behind this word.
+fn number(group: &str, name: &str) -> u64 {
+    let value = group.split_whitespace().skip_while(|word| *word != name).nth(1);
+    value.unwrap_or_else(|| panic!("no {name}: {group}")).parse().unwrap()
+}
+
 /// Lab 1, out of memory, a freeze, and the limits, where nothing but cgroup v2 is mounted.
 #[test]
 fn a_machine_with_cgroup_v2_alone() {
-    let said = boot();
+    let said = boot("root");
     let lab = part(&said, "lab 1");
     assert!(lab.contains("Hello"), "{said}");
     assert!(lab.ends_with("exit 0\n"), "{lab}");
@@ -207,10 +220,6 @@ fn a_machine_with_cgroup_v2_alone() {
     {
         assert!(group.lines().any(|l| l == line), "{line}: {group}");
     }
-    let number = |group: &str, name: &str| -> u64 {
-        let value = group.split_whitespace().skip_while(|word| *word != name).nth(1);
-        value.unwrap_or_else(|| panic!("no {name}: {group}")).parse().unwrap()
-    };
     assert_eq!(number(group, "oom_kill"), 1, "{group}");
     assert!((1..=268_435_456).contains(&number(group, "memory.peak:")), "{group}");
     // Between invocations it stands still, and in one it moves again.
@@ -242,4 +251,60 @@ fn a_machine_with_cgroup_v2_alone() {
     assert!(doctor.ends_with("exit 0\n"), "{doctor}");
     // What is left when the server has ended.
     assert_eq!(part(&said, "left"), "");
+}
+
+/// The same where systemd has given an ordinary user a group (`Delegate=yes`), first with no ids but its
+/// own, then with subordinate ones.
+#[test]
+fn an_ordinary_user_in_a_delegated_group() {
+    let said = boot("user");
+    let ends = |name: &str, code: u32| {
+        let part = part(&said, name);
+        assert!(part.ends_with(&format!("exit {code}\n")), "{name}: {said}");
+        part
+    };
+    ends("one id", 0);
+    ends("after the spawner", 0);
+    // Memory is that of the function and, as it is a tmpfs, that of /tmp: together 768 MiB.
+    let limits = ["memory.max: 805306368", "pids.max: 1024", "cpu.weight: 14"];
+    for name in ["group with one id", "group"] {
+        let group = part(&said, name);
+        for line in limits {
+            assert!(group.lines().any(|l| l == line), "{line}: {said}");
+        }
+        assert!(group.contains("frozen 1"), "{said}");
+    }
+    let log = part(&said, "log of one id");
+    assert!(log.contains("pid 1 and the guest of a sandbox are the same user"), "{log}");
+
+    assert!(ends("lab 1", 0).contains("Hello"), "{said}");
+    assert!(ends("out of memory", 3).contains("Runtime.OutOfMemory"), "{said}");
+    assert!(ends("after it", 0).contains("\"sum\""), "{said}");
+    let group = part(&said, "group");
+    assert_eq!(number(group, "oom_kill"), 1, "{group}");
+    assert!((1..=805_306_368).contains(&number(group, "memory.peak:")), "{group}");
+    assert_eq!((number(group, "populated"), number(group, "frozen")), (1, 1), "{group}");
+    let busy = part(&said, "group in an invocation");
+    assert_eq!((number(busy, "populated"), number(busy, "frozen")), (1, 0), "{busy}");
+    ends("again", 0);
+    // All that the limit has room for, beside the runtime and perl itself.
+    assert!(ends("processes", 0).contains("\"out\":\"1022\""), "{said}");
+    for name in ["log", "log of one id"] {
+        let log = part(&said, name);
+        for word in ["no control group", "SIGSTOP", "cgroup controller"] {
+            assert!(!log.contains(word), "{word}: {log}");
+        }
+    }
+    assert!(!part(&said, "log").contains("the same user"), "{said}");
+    let doctor = ends("doctor", 0);
+    assert!(doctor.lines().any(|l| l.contains("cgroup-base") && l.contains("holds")), "{doctor}");
+
+    // Another process keeps the controllers away, which is said.
+    let log = part(&said, "log in company");
+    let reason = "cgroup controller memory is kept from groups in /sys/fs/cgroup/user.slice/run.scope \
+                  by other processes in it";
+    assert!(log.contains(reason), "{log}");
+    for name in ["left of one id", "left", "left in company"] {
+        assert_eq!(part(&said, name), "", "{name}");
+    }
 }

@@ -23,6 +23,8 @@ fn note(found: &mut Found, what: String) {
     found.notes.push(Note::new(Step::CgroupBase, what, super::REMEDY));
 }
 
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
+
 /// One mount of `/proc/self/mountinfo` that is a cgroup file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mounted {
@@ -155,6 +157,7 @@ fn add_v2(
             let top = enabled(&mounted.point, wanted, owner, host);
             if !lacking(&top) {
                 if let Ok((hierarchy, _)) = &result {
+                    let _ = hierarchy.leave();
                     super::remove::remove_tree(&hierarchy.path);
                 }
                 result = top;
@@ -165,10 +168,14 @@ fn add_v2(
         Ok((mut hierarchy, [memory, pids, cpu])) => {
             for ((name, wanted), has) in wanted.iter().zip([memory, pids, cpu]) {
                 if *wanted && !has {
-                    note(
-                        found,
-                        format!("cgroup controller {name} is not delegated to {}", place.display()),
-                    );
+                    let what = match strangers(place, &hierarchy.path, name) {
+                        None => format!("is not delegated to {}", place.display()),
+                        Some(pid) => format!(
+                            "is kept from groups in {} by other processes in it, such as {pid}",
+                            place.display()
+                        ),
+                    };
+                    note(found, format!("cgroup controller {name} {what}"));
                 }
             }
             hierarchy.used = Use::Unified { memory, pids, cpu };
@@ -178,6 +185,16 @@ fn add_v2(
             note(found, format!("cgroup v2 group {} is not ours to use: {e}", place.display()))
         }
     }
+}
+
+/// A process that is in the way of a controller that could be had otherwise.
+fn strangers(place: &Path, ours: &Path, controller: &str) -> Option<u32> {
+    let read = |folder: &Path, file| fs::read_to_string(folder.join(file)).unwrap_or_default();
+    let offered = read(place, "cgroup.controllers");
+    let given = read(ours, "cgroup.controllers");
+    let has = |list: &str| list.split_whitespace().any(|c| c == controller);
+    let first = read(place, "cgroup.procs").lines().find_map(|pid| pid.parse().ok());
+    first.filter(|_| has(&offered) && !has(&given))
 }
 
 /// Our folder under `place` and which of the wanted controllers groups in it have.
@@ -208,11 +225,22 @@ fn enabled(
 }
 
 fn enable(group: &Path, controller: &str) -> io::Result<()> {
-    let file = group.join("cgroup.subtree_control");
-    if fs::read_to_string(&file)?.split_whitespace().any(|c| c == controller) {
+    if switched_on(group)?.split_whitespace().any(|c| c == controller) {
         return Ok(());
     }
-    fs::OpenOptions::new().write(true).open(file)?.write_all(format!("+{controller}").as_bytes())
+    switch(group, '+', controller)
+}
+
+/// Controllers of the groups in this one.
+pub(super) fn switched_on(group: &Path) -> io::Result<String> {
+    fs::read_to_string(group.join(SUBTREE_CONTROL))
+}
+
+/// Switches a controller of the groups in this one on (`+`) or off (`-`).
+pub(super) fn switch(group: &Path, sign: char, controller: &str) -> io::Result<()> {
+    let text = format!("{sign}{controller}");
+    let file = group.join(SUBTREE_CONTROL);
+    fs::OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes())
 }
 
 /// v2 gives controllers only to children of a group without processes: moves the host out of the
