@@ -1,13 +1,15 @@
 use crate::draft::{Date, Draft, LOWER, Names, TITLE};
-use crate::head::{Head, Parsed, Spans};
+use crate::head::{BODY_BYTES, Head, Parsed, Spans};
 use crate::rewound::Rewound;
 use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 /// How long a request may stay unfinished on the short way. Whoever writes head and body one after
@@ -30,7 +32,7 @@ pub enum Arrival {
     /// A whole plain request that is wanted: see [`Connection::parts`].
     Request,
     /// The beginning of anything else: another method than GET and POST, HTTP/1.0, a body in
-    /// chunks or over [`BODY_BYTES`](crate::BODY_BYTES), more head than
+    /// chunks or over [`BODY_BYTES`](crate::BODY_BYTES) without room for it, more head than
     /// [`HEAD_BYTES`](crate::HEAD_BYTES) or [`HEADERS`](crate::HEADERS), a last request
     /// (`Connection: close`), `Expect`, `Upgrade`, a malformed request, one that stays unfinished,
     /// or one that is not wanted. The next step is [`Connection::rewind`].
@@ -50,6 +52,17 @@ pub struct Connection<S> {
     names: &'static Names,
     date: Date,
     when_unfinished: fn(&S),
+    room: Option<Room>,
+}
+
+/// For bodies that are larger than usual.
+#[derive(Debug)]
+struct Room {
+    places: Arc<Semaphore>,
+    /// Of one body, bytes.
+    limit: usize,
+    /// Held while such a body is here.
+    taken: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -100,7 +113,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             names: &LOWER,
             date: Date::default(),
             when_unfinished: |_| {},
+            room: None,
         }
+    }
+
+    /// Bodies of up to `limit` bytes are plain too, as long as one of the `places`, which
+    /// connections share, is free: there may be many connections, and each could send that much.
+    #[must_use]
+    pub fn with_room(mut self, places: Arc<Semaphore>, limit: usize) -> Self {
+        self.room = Some(Room { places, limit, taken: None });
+        self
     }
 
     /// Called with the stream whenever a read has left a request unfinished.
@@ -131,13 +153,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(idle) = &mut self.side.idle {
             idle.since = Instant::now();
         }
+        let limit = self.room.as_mut().map_or(BODY_BYTES, |room| {
+            room.taken = None;
+            room.limit.max(BODY_BYTES)
+        });
         let mut has_head = false;
         loop {
             if !has_head && !self.request.is_empty() {
-                match self.spans.parse(&self.request) {
+                match self.spans.parse(&self.request, limit) {
                     Parsed::Foreign => return Arrival::Foreign,
                     Parsed::Plain if wants(&Head::new(&self.request, &self.spans)) => {
                         has_head = true;
+                        if self.spans.body().len() > BODY_BYTES && !self.take_place() {
+                            return Arrival::Foreign;
+                        }
                     }
                     Parsed::Plain => return Arrival::Foreign,
                     Parsed::Partial => {}
@@ -169,6 +198,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(_) => {}
             }
         }
+    }
+
+    fn take_place(&mut self) -> bool {
+        let Some(room) = &mut self.room else { return false };
+        room.taken = room.places.clone().try_acquire_owned().ok();
+        room.taken.is_some()
     }
 
     /// The request that [`Connection::next`] has found.

@@ -6,7 +6,7 @@ use std::ops::Range;
 pub const HEAD_BYTES: usize = 16 << 10;
 /// Most headers of a plain request.
 pub const HEADERS: usize = 64;
-/// Largest body of a plain request, bytes.
+/// Largest body of a plain request, bytes, where nobody has said what else there is room for.
 pub const BODY_BYTES: usize = 128 << 10;
 
 /// Header fields of a request, whoever parsed it.
@@ -75,7 +75,8 @@ impl Spans {
         self.head..self.len()
     }
 
-    pub(crate) fn parse(&mut self, bytes: &[u8]) -> Parsed {
+    /// `limit`: the largest body, bytes.
+    pub(crate) fn parse(&mut self, bytes: &[u8], limit: usize) -> Parsed {
         let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
         let mut request = httparse::Request::new(&mut []);
         let head = match request.parse_with_uninit_headers(bytes, &mut headers) {
@@ -103,7 +104,7 @@ impl Spans {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             // Lengths tell the common names apart.
             match header.name.len() {
-                14 if is("content-length") => match (length, body_length(header.value)) {
+                14 if is("content-length") => match (length, body_length(header.value, limit)) {
                     (None, Some(bytes)) => length = Some(bytes),
                     _ => return Parsed::Foreign,
                 },
@@ -127,10 +128,10 @@ impl Spans {
 }
 
 /// A length that every reader reads the same way, within the limit.
-fn body_length(value: &[u8]) -> Option<usize> {
+fn body_length(value: &[u8], limit: usize) -> Option<usize> {
     let is_plain = matches!(value.len(), 1..=7) && value.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(value).ok().filter(|_| is_plain)?;
-    text.parse().ok().filter(|bytes| *bytes <= BODY_BYTES)
+    text.parse().ok().filter(|bytes| *bytes <= limit)
 }
 
 impl<'a> Head<'a> {
@@ -184,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(request: impl AsRef<[u8]>) -> Parsed {
-        Spans::default().parse(request.as_ref())
+        Spans::default().parse(request.as_ref(), BODY_BYTES)
     }
 
     #[test]
@@ -192,7 +193,7 @@ mod tests {
         let request =
             b"POST /a?b=1 HTTP/1.1\r\nHost: h\r\nX-A:  one \r\nx-a: two\r\ncontent-length: 3\r\n\r\nabcd";
         let mut spans = Spans::default();
-        assert_eq!(spans.parse(request), Parsed::Plain);
+        assert_eq!(spans.parse(request, BODY_BYTES), Parsed::Plain);
         let head = Head::new(request, &spans);
         assert_eq!((head.method(), head.path_and_query()), (Method::Post, ("/a", "b=1")));
         assert_eq!(head.field("x-a"), Some(&b"one"[..]));
@@ -264,7 +265,7 @@ mod tests {
             let mut request = b"GET / HTTP/1.1\r\n".to_vec();
             request.extend_from_slice(&bytes);
             let mut spans = Spans::default();
-            if spans.parse(&request) == Parsed::Plain {
+            if spans.parse(&request, BODY_BYTES) == Parsed::Plain {
                 let head = Head::new(&request, &spans);
                 prop_assert!(head.fields().count() <= HEADERS);
                 prop_assert!(spans.body().start <= request.len());

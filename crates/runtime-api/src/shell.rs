@@ -24,7 +24,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use io::{Gate, Guarded, HeadBudget};
 use lambfold_http1::{Arrival, Connection};
-use lambfold_types::limits::RUNTIME_API_HEADER_BYTES;
+use lambfold_types::limits::{RESPONSE_BYTES, RUNTIME_API_HEADER_BYTES};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -62,6 +62,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve<H: Host>(listeners: Vec<TcpListener>, host: Arc<H>, limits: Limits) {
     let permits = Arc::new(Semaphore::new(limits.connections));
     let budget = Arc::new(HeadBudget::new(limits.head_bytes));
+    // One event at a time is answered; a second large body would be out of turn.
+    let large = Arc::new(Semaphore::new(1));
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
@@ -72,9 +74,11 @@ pub async fn serve<H: Host>(listeners: Vec<TcpListener>, host: Arc<H>, limits: L
             (permit, accepted) = accepted => match accepted {
                 Ok(stream) => {
                     let (budget, host) = (Arc::clone(&budget), Arc::clone(&host));
+                    let connection =
+                        Connection::new(stream, None).with_room(Arc::clone(&large), RESPONSE_BYTES);
                     connections.spawn(async move {
                         let _permit = permit;
-                        serve_connection(stream, budget, limits.head_timeout, host).await;
+                        serve_connection(connection, budget, limits.head_timeout, host).await;
                     });
                 }
                 Err(error) => {
@@ -112,14 +116,13 @@ enum Given {
 }
 
 async fn serve_connection<H: Host>(
-    stream: TcpStream,
+    connection: Connection<TcpStream>,
     budget: Arc<HeadBudget>,
     head_timeout: Duration,
     host: Arc<H>,
 ) {
     let generation = host.generation();
-    let connection = Connection::new(stream, None).with_title_case();
-    let mut connection = connection.when_unfinished(io::acknowledge);
+    let mut connection = connection.with_title_case().when_unfinished(io::acknowledge);
     loop {
         match connection.next(short::wants).await {
             Arrival::Request if host.generation() != generation => return,

@@ -67,6 +67,32 @@ async fn what_is_not_answered_here_is_given_back_whole() {
     }
 }
 
+#[tokio::test]
+async fn large_bodies_are_plain_where_there_is_room() {
+    const LIMIT: usize = BODY_BYTES + 1000;
+    let places = Arc::new(Semaphore::new(1));
+    let (first, mut client) = pair(None);
+    let (second, mut other) = pair(None);
+    let mut first = first.with_room(Arc::clone(&places), LIMIT);
+    let mut second = second.with_room(places, LIMIT);
+    let large = post(&"x".repeat(LIMIT));
+    for _ in 0..2 {
+        client.write_all(large.as_bytes()).await.unwrap();
+        assert_eq!(next(&mut first).await, Arrival::Request);
+        assert_eq!(first.parts().body.len(), LIMIT);
+    }
+    // The only place is taken until the request has been answered.
+    other.write_all(post(&"x".repeat(BODY_BYTES)).as_bytes()).await.unwrap();
+    assert_eq!(next(&mut second).await, Arrival::Request);
+    other.write_all(large.as_bytes()).await.unwrap();
+    assert_eq!(next(&mut second).await, Arrival::Foreign);
+    assert!(rest(second, other).await == large.as_bytes());
+    let larger = post(&"x".repeat(LIMIT + 1));
+    client.write_all(larger.as_bytes()).await.unwrap();
+    assert_eq!(next(&mut first).await, Arrival::Foreign);
+    assert!(rest(first, client).await == larger.as_bytes());
+}
+
 #[tokio::test(start_paused = true)]
 async fn unfinished_requests_are_given_back_after_a_moment_or_at_the_end() {
     for unfinished in ["POST /", post("body").strip_suffix("dy").unwrap()] {
