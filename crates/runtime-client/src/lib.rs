@@ -51,6 +51,7 @@ mod function_error;
 mod http;
 mod invocation;
 mod json;
+mod linger;
 mod run;
 #[cfg(feature = "scripted-server")]
 pub mod scripted;
@@ -62,6 +63,7 @@ pub use function_error::{Frame, FunctionError, MAX_CAUSE_BYTES};
 pub use http::HttpError;
 pub use invocation::Invocation;
 pub use json::quote;
+pub use linger::Linger;
 pub use run::{run, run_with_init, serve, Response};
 pub use stream::ResponseStream;
 

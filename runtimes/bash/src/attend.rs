@@ -5,13 +5,12 @@ use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, ResponseStream};
+use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, Linger, ResponseStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::failure;
 use crate::lane::{Context, Reports, Shell, command, does_anybody_wait};
-use crate::linger::Linger;
 use crate::output::{Late, Pipe};
 use crate::process::{LOOK_AGAIN_AFTER, Process};
 use crate::report::{Failure, Message, Report};

@@ -25,6 +25,8 @@ use crate::process::Process;
 use crate::report::{Failure, Message};
 use crate::shell::{DRIVER, push_assignment};
 
+/// How often a shell looks for the next event: for about [`lambfold_runtime_client::Linger::SOON`].
+const LOOKS: &[u8] = b"40";
 /// Event numbers have seven digits, and begin again.
 const MAX_NUMBER: u64 = 9_999_999;
 /// An event up to this size, in bytes, and without NULs, is read along with its context.
@@ -202,8 +204,12 @@ impl Coprocess {
     }
 
     /// Hands an event over; gives its number and what its input and output are. A shell that stays
-    /// looks for the next one so many times before it sleeps.
-    pub(crate) fn give(&mut self, event: &Invocation, looks: u32) -> io::Result<(u64, Files)> {
+    /// looks for the next one before it sleeps if that is expected soon.
+    pub(crate) fn give(
+        &mut self,
+        event: &Invocation,
+        is_next_soon: bool,
+    ) -> io::Result<(u64, Files)> {
         self.number = self.number % MAX_NUMBER + 1;
         let number = command(self.number);
         let next = self.spare.take().map_or_else(Files::new, Ok)?;
@@ -229,7 +235,7 @@ impl Coprocess {
         push_field(&mut fields, path(opens.output.number()).as_bytes());
         push_field(&mut fields, event.request_id().as_bytes());
         push_field(&mut fields, event.deadline_ms().to_string().as_bytes());
-        push_field(&mut fields, looks.to_string().as_bytes());
+        push_field(&mut fields, if is_next_soon { LOOKS } else { b"0" });
         variables.push(&mut fields);
         let lane = self.lane(self.number);
         let lane = &mut self.lanes[lane];

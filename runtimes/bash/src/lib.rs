@@ -22,7 +22,6 @@ mod coprocess;
 mod failure;
 mod handler;
 mod lane;
-mod linger;
 mod output;
 mod process;
 mod report;

@@ -7,13 +7,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, workers_from_env};
+use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, Linger, workers_from_env};
 
 use crate::attend::{AttendError, Attendance, Runner, Stop};
 use crate::config::{Config, ConfigError};
 use crate::coprocess::{Coprocess, Files, MAX_INLINE_BYTES, StartError};
 use crate::handler::{Handler, HandlerError};
-use crate::linger::Linger;
 use crate::output::Late;
 use crate::script::{MAX_ARGUMENT_BYTES, Script};
 
@@ -172,8 +171,10 @@ impl Worker {
         }
         match &mut self.engine {
             Engine::Function(coprocess) => {
-                let looks = self.linger.as_mut().map_or(0, |linger| linger.begin(Instant::now()));
-                let (number, files) = coprocess.give(event, looks).map_err(AttendError::Io)?;
+                let linger = self.linger.as_mut();
+                let is_next_soon = linger.is_some_and(|linger| linger.begin(Instant::now()));
+                let (number, files) =
+                    coprocess.give(event, is_next_soon).map_err(AttendError::Io)?;
                 // What else there is to do is done while bash is busy.
                 if let Some(spent) = self.spent.take() {
                     self.late.add(spent.output);

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use lambfold_runtime_client::Linger;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::process::{Process, describe};
 
@@ -31,6 +32,26 @@ pub(crate) enum End<T> {
     Died(String),
     /// Its time was up, and it was killed.
     Stopped,
+}
+
+/// As [`converse`], for an event: a PHP that is likely to answer soon is waited for awake.
+pub(crate) fn converse_awake<T, E: From<io::Error> + MaybeIo>(
+    linger: &mut Linger,
+    process: &mut Process,
+    stream: &UnixStream,
+    mut bytes: &[u8],
+    stop_at: Option<Instant>,
+    read: impl FnMut(&mut &UnixStream) -> Result<Step<T>, E>,
+) -> Result<End<T>, E> {
+    let begun = Instant::now();
+    linger.begin(begun);
+    send(stream, &mut bytes)?;
+    let mut fds = [PollFd::new(stream, PollFlags::IN)];
+    let now = Timespec::default();
+    linger.look(|| poll(&mut fds, Some(&now)) == Ok(1), || begun.elapsed());
+    let end = converse(process, stream, bytes, stop_at, read);
+    linger.end(Instant::now());
+    end
 }
 
 /// Sends `bytes` and calls `read`, which reads once without blocking, until it is done.

@@ -5,11 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Instant;
 
-use lambfold_runtime_client::{Client, Error, Frame, FunctionError, Invocation};
+use lambfold_runtime_client::{Client, Error, Frame, FunctionError, Invocation, Linger};
 use serde::Deserialize;
 
 use crate::config::{Config, NoProgram};
-use crate::conversation::{End, MaybeIo, Step, converse, is_silent};
+use crate::conversation::{End, MaybeIo, Step, converse, converse_awake, is_silent};
 use crate::home::Home;
 use crate::log;
 use crate::page::posted;
@@ -26,6 +26,7 @@ pub(crate) struct Function {
     stream: UnixStream,
     messages: Messages,
     is_clean: bool,
+    linger: Linger,
 }
 
 /// Why there is none.
@@ -198,7 +199,8 @@ impl Function {
         let read = |stream: &mut &UnixStream| messages.read(stream);
         match converse(&mut process, &stream, &[], stop_at, read) {
             Ok(End::Done(Message::Ready, _)) => {
-                Ok(Function { process, stream, messages, is_clean: true })
+                let linger = Linger::new();
+                Ok(Function { process, stream, messages, is_clean: true, linger })
             }
             Ok(End::Done(Message::Failed(report, _), _)) => {
                 Err(StartError::Function(Report::parse(&report).map_err(StartError::Talk)?))
@@ -225,10 +227,10 @@ impl Function {
         let remaining = invocation.remaining();
         let stop_at = config.stop_at(Instant::now(), remaining);
         let bytes = framed(&invocation_context(invocation), invocation.body());
-        let Function { process, stream, messages, is_clean } = self;
+        let Function { process, stream, messages, is_clean, linger } = self;
         *is_clean = false;
         let read = |stream: &mut &UnixStream| messages.read(stream);
-        let failure = match converse(process, stream, &bytes, stop_at, read) {
+        let failure = match converse_awake(linger, process, stream, &bytes, stop_at, read) {
             Ok(End::Done(Message::Answer(answer), is_sent)) => {
                 *is_clean = is_sent;
                 let request_id = invocation.request_id();

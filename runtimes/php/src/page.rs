@@ -7,11 +7,11 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, ResponseStream};
+use lambfold_runtime_client::{Client, Error, FunctionError, Invocation, Linger, ResponseStream};
 
 use crate::answer::{self, Head, HeadError, HeadReader, MAX_ANSWER_BYTES};
 use crate::config::{Config, NoProgram};
-use crate::conversation::{End, MaybeIo, Step, converse, is_silent};
+use crate::conversation::{End, MaybeIo, Step, converse, converse_awake, is_silent};
 use crate::event::{Format, HttpEvent};
 use crate::fastcgi::{self, Reader, Record, RecordError};
 use crate::home::{Home, Socket};
@@ -32,6 +32,7 @@ pub(crate) struct Page {
     /// Whether the connection is at the beginning of a request.
     is_clean: bool,
     served: u64,
+    linger: Linger,
 }
 
 /// Why there is no php-cgi.
@@ -87,7 +88,15 @@ impl Page {
 
     fn new(process: Process, socket: Socket) -> Page {
         let (socket, reader) = (Some(socket), Reader::default());
-        Page { process, socket, stream: None, reader, is_clean: true, served: 0 }
+        Page {
+            process,
+            socket,
+            stream: None,
+            reader,
+            is_clean: true,
+            served: 0,
+            linger: Linger::new(),
+        }
     }
 
     /// Starts a php-cgi and waits until it is there, so that what hinders it is known.
@@ -178,7 +187,7 @@ impl Page {
         stop_at: Option<Instant>,
         reply: &mut Reply<'_>,
     ) -> Result<End<()>, Failed> {
-        let Page { process, socket, stream, reader, is_clean, served } = self;
+        let Page { process, socket, stream, reader, is_clean, served, linger } = self;
         *served += 1;
         *is_clean = false;
         if let Some(socket) = socket.take() {
@@ -201,7 +210,7 @@ impl Page {
             }
             Ok(Step::More)
         };
-        let ended = converse(process, stream, bytes, stop_at, read);
+        let ended = converse_awake(linger, process, stream, bytes, stop_at, read);
         *is_clean = matches!(ended, Ok(End::Done((), true)));
         ended
     }

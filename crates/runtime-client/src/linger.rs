@@ -1,6 +1,6 @@
-//! Staying awake for a moment. To be woken takes about as long as a small event of a shell that stays,
-//! so whoever waits for the end of one does not sleep, nor does the shell that waits for the next
-//! one, where that is likely to be short.
+//! Staying awake for a moment, for runtimes that hand events to another process. To be woken takes about
+//! as long as a small event, so who waits for the end of one does not sleep where it is likely to
+//! come soon.
 
 use std::fs::File;
 use std::hint;
@@ -8,10 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What is likely to take longer than this is slept for.
-const LONGEST: Duration = Duration::from_micros(200);
-/// How often a shell looks for the next event before it sleeps. That takes about 200 us.
-const LOOKS: u32 = 40;
+/// An event that is likely to take longer is slept for. One of 0.1 ms takes twice as long for who
+/// slept.
+const LONGEST: Duration = Duration::from_micros(400);
 /// How many events pass between two looks at how crowded the processors are.
 const EVENTS: u32 = 128;
 /// Who waits for a processor longer than this for each event takes it from another by staying awake.
@@ -21,10 +20,11 @@ const CROWDED: Duration = Duration::from_micros(110);
 /// Then it is left for so many times as many events.
 const REST: u32 = 8;
 
-/// For whom staying awake is worth it. As long as the last event took, so will the next; as soon as it
-/// came, so will the next.
+/// Whether staying awake is worth it: as long as the last event took, so will the next; as soon as it
+/// came, so will the next. It is not where there is but one processor, nor where others wait for the
+/// processors, which the kernel's account of the calling thread says (`schedstat` in procfs).
 #[derive(Debug)]
-pub(crate) struct Linger {
+pub struct Linger {
     /// With one processor, who stays awake is in the other's way.
     has_processors: bool,
     /// How many more looks at the account pass until processors are taken not to be crowded.
@@ -40,7 +40,12 @@ pub(crate) struct Linger {
 }
 
 impl Linger {
-    pub(crate) fn new() -> Linger {
+    /// When the next event is likely to come later than this, it is slept for.
+    pub const SOON: Duration = Duration::from_micros(200);
+
+    /// For the events of this thread.
+    #[must_use]
+    pub fn new() -> Linger {
         Linger {
             account: File::open("/proc/thread-self/schedstat").ok(),
             ..Linger::on(thread::available_parallelism().map_or(1, Into::into))
@@ -60,23 +65,29 @@ impl Linger {
         }
     }
 
-    /// An event begins; gives how often its shell is to look for the next one.
-    pub(crate) fn begin(&mut self, now: Instant) -> u32 {
+    /// An event begins. Gives whether who waits for the next one should stay awake for
+    /// [`Linger::SOON`] when this one is over.
+    pub fn begin(&mut self, now: Instant) -> bool {
         self.events += 1;
-        if self.events == EVENTS {
+        let is_long = self.took.is_some_and(|took| took > LONGEST);
+        if is_long || self.events == EVENTS {
             self.events = 0;
             if let Some(waited) = self.account.as_ref().and_then(waited) {
-                self.account_for(waited);
+                self.account_for(waited, is_long);
             }
         }
         self.begun = Some(now);
         let gap = self.ended.map(|ended| now.saturating_duration_since(ended));
-        if self.is_worth(gap) { LOOKS } else { 0 }
+        self.is_worth(gap, Linger::SOON)
     }
 
-    fn account_for(&mut self, waited: Duration) {
+    /// What a long event waited for is no matter: nobody has stayed awake for it.
+    fn account_for(&mut self, waited: Duration, was_long: bool) {
         let of_one = waited.saturating_sub(self.waited) / EVENTS;
         self.waited = waited;
+        if was_long {
+            return;
+        }
         // How it is without staying awake says nothing of how it would be.
         self.rest = match self.rest {
             0 if of_one > CROWDED => REST,
@@ -84,17 +95,18 @@ impl Linger {
         };
     }
 
-    fn is_worth(&self, expected: Option<Duration>) -> bool {
-        self.has_processors && self.rest == 0 && expected.is_some_and(|time| time <= LONGEST)
+    fn is_worth(&self, expected: Option<Duration>, limit: Duration) -> bool {
+        self.has_processors && self.rest == 0 && expected.is_some_and(|time| time <= limit)
     }
 
-    /// Looks whether the event `is_over` until it is or the time is up; gives what was seen last.
-    pub(crate) fn look(
+    /// Looks whether the event `is_over` until it is, if that is worth it, for 0.4 ms at most; gives
+    /// what was seen last. `elapsed` is the time since the first look.
+    pub fn look(
         &self,
         mut is_over: impl FnMut() -> bool,
         mut elapsed: impl FnMut() -> Duration,
     ) -> bool {
-        if !self.is_worth(self.took) {
+        if !self.is_worth(self.took, LONGEST) {
             return false;
         }
         loop {
@@ -108,9 +120,16 @@ impl Linger {
         }
     }
 
-    pub(crate) fn end(&mut self, now: Instant) {
+    /// The event is over.
+    pub fn end(&mut self, now: Instant) {
         self.took = self.begun.map(|begun| now.saturating_duration_since(begun));
         self.ended = Some(now);
+    }
+}
+
+impl Default for Linger {
+    fn default() -> Linger {
+        Linger::new()
     }
 }
 
@@ -141,10 +160,10 @@ mod tests {
         }
 
         /// An event that takes so long, so long after the last one; gives whether it was watched,
-        /// and whether its shell looks for the next one.
+        /// and whether the next one is expected soon.
         fn event(&mut self, gap: u64, takes: u64) -> (bool, bool) {
             self.now += us(gap);
-            let looks = self.linger.begin(self.now);
+            let is_next_soon = self.linger.begin(self.now);
             let (mut watched, clock) = (false, std::cell::Cell::new(0));
             let is_over = || {
                 watched = true;
@@ -154,15 +173,15 @@ mod tests {
             self.linger.look(is_over, || us(clock.get()));
             self.now += us(takes);
             self.linger.end(self.now);
-            (watched, looks > 0)
+            (watched, is_next_soon)
         }
     }
 
     #[test]
     fn the_next_event_is_expected_to_be_as_the_last_one() {
         let mut clocked = Clocked::new(2);
-        assert_eq!(clocked.event(0, 200), (false, false));
-        assert_eq!(clocked.event(200, 201), (true, true));
+        assert_eq!(clocked.event(0, 400), (false, false));
+        assert_eq!(clocked.event(200, 401), (true, true));
         assert_eq!(clocked.event(201, 50), (false, false));
         assert_eq!(clocked.event(50, 5_000_000), (true, true));
         assert_eq!(clocked.event(50, 50), (false, true));
@@ -182,7 +201,7 @@ mod tests {
         let mut waited = Duration::ZERO;
         let mut after = |of_one: u64| {
             waited += us(of_one) * EVENTS;
-            clocked.linger.account_for(waited);
+            clocked.linger.account_for(waited, false);
             clocked.event(50, 50);
             clocked.event(50, 50)
         };
@@ -193,6 +212,10 @@ mod tests {
         }
         assert_eq!(after(500), (true, true));
         assert_eq!(after(500), (false, false));
+        let mut busy = Clocked::new(2);
+        busy.linger.account_for(us(1_000_000), true);
+        busy.event(50, 50);
+        assert_eq!(busy.event(50, 50), (true, true));
     }
 
     #[test]
