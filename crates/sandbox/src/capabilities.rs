@@ -6,12 +6,14 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Network;
+use crate::spec::{Isolation, Network};
 use crate::step::Step;
 
 /// What sandboxes made here have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
+    /// How sandboxes are kept apart.
+    pub isolation: Isolation,
     /// How the ids inside map to the host's.
     pub ids: IdMode,
     /// Whether memory is limited.
@@ -78,7 +80,7 @@ pub enum IdMode {
     Own,
     /// Ordinary user with subordinate ids: pid 1 and the guest have different ids.
     Two,
-    /// Ordinary user without: pid 1 and the guest are the same user.
+    /// Ordinary user without: pid 1 (or the keeper) and the guest are the same user.
     One,
 }
 
@@ -100,6 +102,9 @@ pub enum TmpMode {
     Image,
     /// A tmpfs; the memory limit, if there is one, is raised by its size.
     Tmpfs,
+    /// It is the host's; `TMPDIR` names a folder of the sandbox's own, of no limited size
+    /// ([`Isolation::Process`]).
+    Folder,
 }
 
 /// How `/bin/sh` is made to be bash.

@@ -1,7 +1,7 @@
 //! A sandbox's pid 1: a clone of the spawner that executes nothing, sets the sandbox up from the
 //! inside, and then starts, signals and reaps guests until its control socket closes.
 
-mod guest;
+pub(crate) mod guest;
 mod setup;
 mod watch;
 

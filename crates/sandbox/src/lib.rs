@@ -20,6 +20,7 @@ mod landlock;
 mod mount;
 mod netlink;
 mod network;
+mod processes;
 mod programs;
 mod seccomp;
 mod spawner;
@@ -38,8 +39,8 @@ pub use host::{
     output_pipe, probe, set_size, sweep, terminal,
 };
 pub use spec::{
-    Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Network,
-    ProcessId, Rootfs, Spec, StartError, Stock, User, Victim,
+    Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Isolation,
+    Network, ProcessId, Rootfs, Spec, StartError, Stock, User, Victim,
 };
 pub use step::{Step, StepError, StepOutcome, StepReport, StepTiming};
 pub use unconfined::Unconfined;

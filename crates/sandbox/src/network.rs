@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub(crate) use nat::{Nat, sweep};
 pub(crate) use resolver::PORT as NAME_PORT;
-pub(crate) use shared::Shared;
+pub(crate) use shared::{Numbers, Shared};
 
 use crate::netlink::{self, Socket};
 use crate::sys;
@@ -177,10 +177,16 @@ pub(crate) fn listen_all(
     prepared: Option<&Prepared>,
     listeners: &[SocketAddrV4],
 ) -> io::Result<Vec<OwnedFd>> {
-    let seat = prepared.filter(|prepared| prepared.shared).and_then(|prepared| prepared.seat);
+    match prepared.filter(|prepared| prepared.shared).and_then(|prepared| prepared.seat) {
+        Some(seat) => listen_beside(seat.number, listeners),
+        None => listeners.iter().map(listen).collect(),
+    }
+}
+
+/// Listens in the host's network on the loopback addresses of a sandbox of this number.
+pub(crate) fn listen_beside(number: u32, listeners: &[SocketAddrV4]) -> io::Result<Vec<OwnedFd>> {
     let listen_one = |(n, asked): (usize, &SocketAddrV4)| {
-        let Some(seat) = seat else { return listen(asked) };
-        let address = SocketAddrV4::new(shared::address(seat, n), asked.port());
+        let address = SocketAddrV4::new(shared::address(number, n), asked.port());
         match listen(&address) {
             // Somebody has the port on every address.
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {

@@ -22,7 +22,7 @@ use crate::ids::Ids;
 use crate::init::exit_status;
 use crate::network::{Prepared, Seat, Way};
 use crate::seccomp::Filter;
-use crate::spec::{Config, ExitStatus, Spec};
+use crate::spec::{Config, ExitStatus, Isolation, Spec};
 use crate::step::StepError;
 use crate::sys;
 use crate::tmp::Maker;
@@ -169,6 +169,9 @@ fn run() -> io::Result<()> {
         Received::Message(ToSpawner::Start(config), _) => *config,
         _ => return Err(io::Error::from_raw_os_error(libc::EPROTO)),
     };
+    if config.isolation == Isolation::Process {
+        return crate::processes::run(config, socket, null, &mut receiver);
+    }
     let mut spawner = match prepare::prepare(config, socket.try_clone()?, null) {
         Ok(spawner) => spawner,
         Err(error) => {
@@ -339,7 +342,7 @@ fn kill(child: Pid) {
 }
 
 /// The next dead child; `None` when there is none.
-fn wait_child(options: WaitOptions) -> io::Result<Option<(Pid, ExitStatus)>> {
+pub(crate) fn wait_child(options: WaitOptions) -> io::Result<Option<(Pid, ExitStatus)>> {
     loop {
         match rustix::process::wait(options) {
             Ok(Some((pid, status))) => {

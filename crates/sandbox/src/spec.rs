@@ -15,6 +15,8 @@ pub struct Config {
     /// Names every kernel object; `[A-Za-z0-9_.-]{1,64}`. One running owner at a time: the caller
     /// holds a lock for it.
     pub owner: String,
+    /// How sandboxes are kept apart.
+    pub isolation: Isolation,
     /// A folder for images and templates; made if missing, swept at start, private to this owner.
     pub work_dir: PathBuf,
     /// The root file system of every sandbox that names no other.
@@ -45,6 +47,7 @@ impl Config {
     pub fn new(owner: impl Into<String>, work_dir: impl Into<PathBuf>) -> Config {
         Config {
             owner: owner.into(),
+            isolation: Isolation::Namespace,
             work_dir: work_dir.into(),
             rootfs: Rootfs::Host,
             more_rootfs: BTreeMap::new(),
@@ -57,6 +60,22 @@ impl Config {
             fault: None,
         }
     }
+}
+
+/// How sandboxes are kept from this machine and from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Isolation {
+    /// By namespaces, and all the walls that this crate has.
+    #[default]
+    Namespace,
+    /// Not at all, for an ordinary user who has no namespaces: guests are processes of that user's,
+    /// who see the host's files and network and are held by no limit. A *keeper* in the place of
+    /// pid 1 looks after them: whatever they start is its offspring and ends with it, however it,
+    /// the spawner or the host ends. Of a [`Spec`] only the listeners, as with [`Network::Host`],
+    /// and the open files have an effect, and it may have neither views nor a first program nor a
+    /// root file system. Each sandbox has a folder for temporary files, named by `TMPDIR` in its
+    /// guests' environment and gone with it. Root is refused.
+    Process,
 }
 
 /// Sandboxes that are made before anybody asks for them: up to their views of the host's folders

@@ -57,6 +57,34 @@ pub(crate) fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::R
     }
 }
 
+/// Forks this process by the call that is nowhere refused: filters that forbid namespaces, as containers
+/// have them, often forbid every `clone3`.
+///
+/// The caller must have one thread only, as for [`clone_process`].
+pub(crate) fn fork() -> io::Result<Cloned> {
+    // SAFETY: takes no pointer; the process has one thread (see above), so no lock is held by somebody
+    // who does not exist in the child.
+    let pid = check(unsafe { libc::fork() }.into())?;
+    match Pid::from_raw(pid as i32) {
+        None => Ok(Cloned::Child),
+        Some(pid) => Ok(Cloned::Parent { pid }),
+    }
+}
+
+/// The most memory that any one of the children held that this process has waited for, or of theirs
+/// that they have; bytes.
+pub(crate) fn children_peak_bytes() -> io::Result<u64> {
+    // SAFETY: `rusage` is plain numbers, for which zero is a value, and the kernel writes only into
+    // the live one.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        check(libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage).into())?;
+        usage
+    };
+    // The kernel counts it in KiB.
+    Ok(u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10)
+}
+
 /// Gives free memory back to the kernel: what this process holds, each of its forks copies and each
 /// execution takes apart. Other C libraries than glibc do so by themselves.
 pub(crate) fn trim_memory() {

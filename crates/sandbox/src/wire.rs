@@ -49,8 +49,15 @@ pub(crate) enum FromSpawner {
     Ready(Box<Capabilities>),
     /// Preparation failed; the spawner ends.
     StartFailed(StepError),
-    /// From pid 1, with the listeners and then what `files` says.
-    Created { ticket: u64, timings: Vec<StepTiming>, listeners: usize, files: StatFiles },
+    /// From pid 1, with the listeners and then what `files` says. A sandbox without namespaces has a
+    /// `keeper` in the place of pid 1, and this is its id.
+    Created {
+        ticket: u64,
+        timings: Vec<StepTiming>,
+        listeners: usize,
+        files: StatFiles,
+        keeper: Option<u32>,
+    },
     /// A sandbox that was made ahead is whole.
     Filled { ticket: u64, timings: Vec<StepTiming> },
     /// Setup failed.
@@ -64,7 +71,7 @@ pub(crate) enum FromSpawner {
 /// Which descriptors of the guest's control group follow the listeners, in this order.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct StatFiles {
-    /// `memory.max_usage_in_bytes` or `memory.peak`.
+    /// `memory.max_usage_in_bytes` or `memory.peak`, or what a keeper writes in their place.
     pub(crate) peak: bool,
     /// `memory.oom_control` or `memory.events`.
     pub(crate) oom: bool,

@@ -22,6 +22,8 @@ mod names;
 mod nat;
 #[path = "sandbox/network.rs"]
 mod network;
+#[path = "sandbox/processes.rs"]
+mod processes;
 #[path = "sandbox/roots.rs"]
 mod roots;
 #[path = "sandbox/stock.rs"]
@@ -43,6 +45,7 @@ fn main() {
     match role.as_deref() {
         Some("guest-threads") => return basics::guest_threads(),
         Some("doomed-host") => return death::doomed_host(),
+        Some("doomed-processes") => return processes::doomed(),
         Some("doomed-nat") => return nat::doomed(),
         Some("on-stage") => return nat::on_stage(),
         Some("outside") => return nat::outside(),
@@ -58,6 +61,7 @@ fn main() {
         names::TESTS,
         nat::TESTS,
         network::TESTS,
+        processes::TESTS,
         roots::TESTS,
         stock::TESTS,
         view::TESTS,

@@ -1,6 +1,6 @@
 //! Configurations and specifications, checked before anything is asked of the kernel.
 
-use crate::spec::{Config, Rootfs, Spec, StartError, Victim};
+use crate::spec::{Config, Isolation, Network, Rootfs, Spec, StartError, Victim};
 use crate::step::Step;
 use crate::template::BIND_TARGETS;
 
@@ -56,6 +56,9 @@ pub(super) fn config(config: &Config) -> Result<(), StartError> {
     if let Err(reason) = name(&config.owner) {
         return invalid("owner", reason);
     }
+    if config.isolation == Isolation::Process {
+        no_walls(config, crate::host::is_root())?;
+    }
     if !config.work_dir.is_absolute() {
         return invalid("work_dir", "must be an absolute path".to_owned());
     }
@@ -94,8 +97,37 @@ pub(super) fn config(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// What needs walls cannot be had without.
+fn no_walls(config: &Config, is_root: bool) -> Result<(), StartError> {
+    let invalid =
+        |field, reason: &str| Err(StartError::Invalid { field, reason: reason.to_owned() });
+    if is_root {
+        return invalid("isolation", "process is refused to root: guests would be root here");
+    }
+    if config.rootfs != Rootfs::Host || !config.more_rootfs.is_empty() {
+        return invalid("rootfs", "can only be the host's with isolation process");
+    }
+    if config.network != Network::Host {
+        return invalid("network", "can only be the host's with isolation process");
+    }
+    if config.fault.is_some() {
+        return invalid("fault", "needs isolation namespace");
+    }
+    Ok(())
+}
+
 pub(super) fn spec(config: &Config, spec: &Spec) -> Result<(), (&'static str, String)> {
     name(&spec.id).map_err(|reason| ("id", reason))?;
+    if config.isolation == Isolation::Process {
+        let needs = || "needs isolation namespace".to_owned();
+        if !spec.binds.is_empty() {
+            return Err(("binds", needs()));
+        }
+        // It would be started before it is known where the listeners are.
+        if spec.first.is_some() {
+            return Err(("first", needs()));
+        }
+    }
     for (n, bind) in spec.binds.iter().enumerate() {
         if !bind.source.is_absolute() {
             return Err(("binds", format!("source {} is not absolute", bind.source.display())));

@@ -216,7 +216,7 @@ fn flush(shared: &Shared, socket: &OwnedFd) -> bool {
 
 fn handle(shared: &Arc<Shared>, message: FromSpawner, fds: Vec<OwnedFd>) {
     match message {
-        FromSpawner::Created { ticket, timings, listeners, files } => {
+        FromSpawner::Created { ticket, timings, listeners, files, keeper } => {
             let pending = shared.lock().pending.remove(&ticket);
             let Some(Pending { control, output, then }) = pending else { return };
             let (id, first) = match &then {
@@ -232,6 +232,7 @@ fn handle(shared: &Arc<Shared>, message: FromSpawner, fds: Vec<OwnedFd>) {
                 timings,
                 listeners,
                 files,
+                keeper,
                 fds,
             };
             let made = Sandbox::new(Arc::clone(shared), made);

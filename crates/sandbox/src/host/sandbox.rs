@@ -28,6 +28,8 @@ pub struct Sandbox {
     first_untold: bool,
     from_stock: bool,
     peak: Option<OwnedFd>,
+    /// Where there are no namespaces: whose offspring the guests are.
+    keeper: Option<u32>,
     pub(super) oom: Option<OwnedFd>,
     freeze: Option<OwnedFd>,
     freezer: Option<OwnedFd>,
@@ -43,6 +45,7 @@ pub(super) struct Made {
     pub(super) timings: Vec<StepTiming>,
     pub(super) listeners: usize,
     pub(super) files: StatFiles,
+    pub(super) keeper: Option<u32>,
     pub(super) fds: Vec<OwnedFd>,
 }
 
@@ -54,7 +57,8 @@ impl std::fmt::Debug for Sandbox {
 
 impl Sandbox {
     pub(super) fn new(shared: Arc<Shared>, made: Made) -> Result<Sandbox, CreateError> {
-        let Made { id, ticket, first, control, output, timings, listeners, files, fds } = made;
+        let Made { id, ticket, first, control, output, timings, listeners, files, keeper, fds } =
+            made;
         let expected = listeners
             + [files.peak, files.oom, files.freeze, files.freezer].iter().filter(|f| **f).count();
         if fds.len() != expected {
@@ -79,6 +83,7 @@ impl Sandbox {
             first_untold: first,
             from_stock: false,
             peak,
+            keeper,
             oom,
             freeze,
             freezer,
@@ -201,15 +206,18 @@ impl Sandbox {
     }
 
     /// Most memory that the guests held together since the last reset; `None` where it is not
-    /// counted.
+    /// counted. Without namespaces: the most that each of those that run has held, together, or what
+    /// one that has ended held, if that was more.
     pub fn memory_peak_bytes(&self) -> Option<u64> {
-        read(self.peak.as_ref()?)?.trim().parse().ok()
+        let counted = read(self.peak.as_ref()?)?.trim().parse().ok()?;
+        let running = self.keeper.map_or(0, crate::processes::memory_peak_bytes);
+        Some(running.max(counted))
     }
 
     /// Lets the peak start again from what is held now; without effect where the kernel cannot
-    /// (cgroup v2 before Linux 6.12).
+    /// (cgroup v2 before Linux 6.12, and sandboxes without namespaces).
     pub fn reset_memory_peak(&self) {
-        if let Some(file) = &self.peak {
+        if let (Some(file), None) = (&self.peak, self.keeper) {
             let _ = put(file, b"0");
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::{cgroup, ids, network};
+use crate::{cgroup, ids, network, processes};
 
 /// How long a spawner may take to end after its host did.
 const ENDING: Duration = Duration::from_secs(10);
@@ -48,6 +48,8 @@ pub fn sweep(owner: &str, work_dir: &Path) -> io::Result<()> {
     // Processes need no search: they die with their spawner, and it with its host. What is in a
     // control group all the same is killed there.
     cgroup::sweep(owner, &recorded);
+    // Without namespaces that may be untrue, where all that looked after them were killed.
+    processes::sweep(work_dir);
     if ids::is_real_root() {
         network::sweep(owner, work_dir.join(network::MARK).exists())?;
     }

@@ -14,7 +14,7 @@ use super::Kit;
 use super::setup::Inside;
 use crate::capabilities::IdMode;
 use crate::cgroup::Use;
-use crate::spec::{Command, Event, ProcessId, Victim};
+use crate::spec::{Command, Event, ProcessId, Spec, Victim};
 use crate::step::Step;
 use crate::sys::{self, Cloned};
 use crate::wire::{self, FromSpawner, Received, Receiver};
@@ -38,7 +38,7 @@ pub(super) struct Blank {
 }
 
 /// How the start of a program ended.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Executed(Pid),
     Failed(Failure),
     /// It died before it had its orders.
@@ -47,7 +47,7 @@ pub(super) enum Outcome {
 
 /// Why a program was not executed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     step: Step,
     errno: i32,
     program: Option<String>,
@@ -61,12 +61,17 @@ impl From<Failed> for Failure {
 
 impl Failure {
     /// As the host is told; a fault point strikes here.
-    pub(super) fn event(self, kit: &Kit<'_>, process: ProcessId) -> Event {
-        let Failure { step, mut errno, program } = self;
-        if errno == 0 {
+    pub(super) fn event(mut self, kit: &Kit<'_>, process: ProcessId) -> Event {
+        if self.errno == 0 {
             fault(kit);
-            errno = libc::EINTR;
+            self.errno = libc::EINTR;
         }
+        self.told(process)
+    }
+
+    /// As the host is told.
+    pub(crate) fn told(self, process: ProcessId) -> Event {
+        let Failure { step, errno, program } = self;
         Event::SpawnFailed { process, program, step, errno }
     }
 }
@@ -117,22 +122,29 @@ pub(super) fn make(
     let into = kit.group.clone_into.as_ref().map(AsFd::as_fd);
     match sys::clone_process(0, into) {
         Ok(Cloned::Child) => {
-            let program = std::cell::RefCell::new(None);
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_guest(kit, inside, theirs, &write, &program)
-            }));
-            let (step, error) = match outcome {
-                Ok(Err(failed)) => failed,
-                Ok(Ok(never)) => match never {},
-                Err(_) => (Step::GuestExec, io::Error::from_raw_os_error(libc::EIO)),
-            };
-            let (errno, program) = (errno_of(&error), program.take());
-            report_to(&write, &Failure { step, errno, program });
-            sys::exit(127)
+            or_report(&write, |tried| become_guest(kit, inside, theirs, &write, tried))
         }
         Ok(Cloned::Parent { pid }) => Ok(Blank { pid, orders, report }),
         Err(e) => Err((Step::GuestCgroup, e)),
     }
+}
+
+/// Becomes a program, or says why not and ends; the candidate that is tried is left where `become_it`
+/// is shown.
+pub(crate) fn or_report(
+    report: &OwnedFd,
+    become_it: impl FnOnce(&Tried) -> Result<Never, Failed>,
+) -> ! {
+    let tried = Tried::default();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| become_it(&tried)));
+    let (step, error) = match outcome {
+        Ok(Err(failed)) => failed,
+        Ok(Ok(never)) => match never {},
+        Err(_) => (Step::GuestExec, io::Error::from_raw_os_error(libc::EIO)),
+    };
+    let (errno, program) = (errno_of(&error), tried.take());
+    report_to(report, &Failure { step, errno, program });
+    sys::exit(127)
 }
 
 impl Blank {
@@ -154,13 +166,18 @@ impl Blank {
         let Blank { pid, orders, report } = self;
         // Should it have no orders, it must not wait for them.
         drop(orders);
-        match read_report(&report) {
-            // Closed by the execution, or by a death on the way: its exit tells.
-            None => Outcome::Executed(pid),
-            Some(failure) => {
-                wait_for(pid);
-                Outcome::Failed(failure)
-            }
+        outcome(pid, &report)
+    }
+}
+
+/// What became of a process that reports why it executes nothing.
+pub(crate) fn outcome(pid: Pid, report: &OwnedFd) -> Outcome {
+    match read_report(report) {
+        // Closed by the execution, or by a death on the way: its exit tells.
+        None => Outcome::Executed(pid),
+        Some(failure) => {
+            wait_for(pid);
+            Outcome::Failed(failure)
         }
     }
 }
@@ -214,16 +231,19 @@ fn rehearse() {
     let _ = Image::new(Path::new("/"), &read).map(|image| (image.env.len(), missing));
 }
 
-enum Never {}
+pub(crate) enum Never {}
 
-type Failed = (Step, io::Error);
+pub(crate) type Failed = (Step, io::Error);
+
+/// The candidate that is tried.
+pub(crate) type Tried = std::cell::RefCell<Option<String>>;
 
 fn become_guest(
     kit: &Kit<'_>,
     inside: &Inside,
     orders: &OwnedFd,
     report: &OwnedFd,
-    tried: &std::cell::RefCell<Option<String>>,
+    tried: &Tried,
 ) -> Result<Never, Failed> {
     let step = |step: Step, action: &dyn Fn() -> io::Result<()>| {
         if kit.fault.is_some_and(|fault| fault.step == step) {
@@ -269,46 +289,53 @@ fn become_guest(
         // Nobody wants it any more.
         Received::Nothing | Received::End => sys::exit(0),
     };
-    step(Step::GuestExec, &|| {
-        match &stdio[..] {
-            [] => {}
-            [output] => {
-                sys::duplicate_to(output.as_fd(), 1)?;
-                sys::duplicate_to(output.as_fd(), 2)?;
-            }
-            all => {
-                for (number, fd) in (0..3).zip(all) {
-                    sys::duplicate_to(fd.as_fd(), number)?;
-                }
-                if rustix::termios::isatty(&all[0]) {
-                    // This process leads a session without a terminal, and the terminal has none.
-                    rustix::process::ioctl_tiocsctty(&all[0])?;
-                }
-            }
-        }
-        let cwd = if command.cwd.is_empty() { "/" } else { &command.cwd };
-        let Some((program, path)) = find(&command.programs, Path::new(cwd)) else {
-            return Err(io::Error::from_raw_os_error(libc::ENOENT));
-        };
-        tried.replace(Some(program.clone()));
-        let image = Image::new(&path, &command);
-        let image = image.map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-        rustix::process::chdir(cwd)?;
-        Err(sys::execve(&image.program, &image.args, &image.env))
-    })?;
+    step(Step::GuestExec, &|| execute(&command, &stdio, tried).map(|never| match never {}))?;
     Err((Step::GuestExec, io::Error::from_raw_os_error(libc::EIO)))
 }
 
+/// Executes a program in place of this process, which leads a session of its own.
+pub(crate) fn execute(command: &Command, stdio: &[OwnedFd], tried: &Tried) -> io::Result<Never> {
+    match stdio {
+        [] => {}
+        [output] => {
+            sys::duplicate_to(output.as_fd(), 1)?;
+            sys::duplicate_to(output.as_fd(), 2)?;
+        }
+        all => {
+            for (number, fd) in (0..3).zip(all) {
+                sys::duplicate_to(fd.as_fd(), number)?;
+            }
+            if rustix::termios::isatty(&all[0]) {
+                // The session has no terminal, and the terminal no session.
+                rustix::process::ioctl_tiocsctty(&all[0])?;
+            }
+        }
+    }
+    let cwd = if command.cwd.is_empty() { "/" } else { &command.cwd };
+    let Some((program, path)) = find(&command.programs, Path::new(cwd)) else {
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    };
+    tried.replace(Some(program.clone()));
+    let image = Image::new(&path, command);
+    let image = image.map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    rustix::process::chdir(cwd)?;
+    Err(sys::execve(&image.program, &image.args, &image.env))
+}
+
 fn limits(kit: &Kit<'_>) -> io::Result<()> {
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    let open_files = if kit.spec.open_files == 0 { OPEN_FILES } else { kit.spec.open_files };
-    lower(Resource::Nofile, open_files)?;
-    lower(Resource::Core, 0)?;
+    common_limits(kit.spec)?;
     lower(Resource::Memlock, MEMORY_LOCK_BYTES)?;
     if kit.spec.processes > 0 {
         lower(Resource::Nproc, kit.spec.processes)?;
     }
     Ok(())
+}
+
+/// What guests have with walls and without.
+pub(crate) fn common_limits(spec: &Spec) -> io::Result<()> {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    lower(Resource::Nofile, if spec.open_files == 0 { OPEN_FILES } else { spec.open_files })?;
+    lower(Resource::Core, 0)
 }
 
 /// Sets both limits, but never above what this process has.

@@ -153,6 +153,7 @@ fn ready(kit: &Kit<'_>, runner: &mut Runner<'_>, listeners: &[OwnedFd]) -> io::R
         timings: runner.take_timings(),
         listeners: listeners.len(),
         files,
+        keeper: None,
     };
     wire::send(kit.reply.as_fd(), &message, &fds, true)
 }

@@ -30,12 +30,41 @@ pub(crate) struct Shared {
     pub(crate) rules: Socket,
     host: OwnedFd,
     table: String,
-    next: u32,
-    used: HashSet<Seat>,
+    numbers: Numbers,
 }
 
-/// The address of a sandbox's listener.
-pub(crate) fn address(Seat { number, .. }: Seat, listener: usize) -> Ipv4Addr {
+/// The numbers of an owner's sandboxes: no two that live have the same.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    next: u32,
+    used: HashSet<u32>,
+}
+
+impl Numbers {
+    /// Another owner's begin elsewhere, mostly.
+    pub(crate) fn new(owner: &str) -> Numbers {
+        Numbers { next: hash(owner) % SEATS, used: HashSet::new() }
+    }
+
+    /// One that is free, and was not just before.
+    pub(crate) fn take(&mut self) -> u32 {
+        loop {
+            let number = self.next;
+            self.next = (self.next + 1) % SEATS;
+            if self.used.insert(number) {
+                return number;
+            }
+        }
+    }
+
+    /// Whether it was taken.
+    pub(crate) fn give(&mut self, number: u32) -> bool {
+        self.used.remove(&number)
+    }
+}
+
+/// The address of a listener of the sandbox of this number.
+pub(crate) fn address(number: u32, listener: usize) -> Ipv4Addr {
     (u32::from(FIRST) + (number << (32 - BITS)) + listener as u32).into()
 }
 
@@ -66,22 +95,17 @@ impl Shared {
             rules: vec![stranger],
         };
         nft::make(&rules, &table, true, &[BLOCKS, OWNERS], &[output])?;
-        Ok(Shared { rules, host, table, next: hash(owner) % SEATS, used: HashSet::new() })
+        Ok(Shared { rules, host, table, numbers: Numbers::new(owner) })
     }
 
     /// Addresses for the listeners of a sandbox whose guest is this user of the host's.
     pub(crate) fn seat(&mut self, user: u32) -> io::Result<Seat> {
-        let number = loop {
-            let number = self.next;
-            self.next = (self.next + 1) % SEATS;
-            if !self.used.iter().any(|seat| seat.number == number) {
-                break number;
-            }
-        };
-        let seat = Seat { number, user };
-        self.change(seat, nft::add)?;
-        self.used.insert(seat);
-        Ok(seat)
+        let seat = Seat { number: self.numbers.take(), user };
+        let added = self.change(seat, nft::add);
+        if added.is_err() {
+            self.numbers.give(seat.number);
+        }
+        added.map(|()| seat)
     }
 
     fn change(
@@ -89,13 +113,13 @@ impl Shared {
         seat: Seat,
         how: fn(&Socket, &str, &[nft::Element]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let block = address(seat, 0);
+        let block = address(seat.number, 0);
         how(&self.rules, &self.table, &[(BLOCKS, block, seat.user), (OWNERS, block, seat.user)])
     }
 
     /// Takes back the addresses of a sandbox that is gone.
     pub(crate) fn release(&mut self, seat: Seat) {
-        if self.used.remove(&seat) {
+        if self.numbers.give(seat.number) {
             // Where it cannot be done the addresses stay closed to everybody.
             let _ = self.change(seat, nft::remove);
         }
@@ -113,9 +137,20 @@ mod tests {
 
     #[test]
     fn each_listener_of_each_sandbox_has_its_own_loopback_address() {
-        let seat = |number| Seat { number, user: 0 };
-        assert_eq!(address(seat(0), 1), Ipv4Addr::new(127, 64, 0, 1));
-        assert_eq!(address(seat(1), 0), Ipv4Addr::new(127, 64, 0, 16));
-        assert_eq!(address(seat(SEATS - 1), 15), Ipv4Addr::new(127, 127, 255, 255));
+        assert_eq!(address(0, 1), Ipv4Addr::new(127, 64, 0, 1));
+        assert_eq!(address(1, 0), Ipv4Addr::new(127, 64, 0, 16));
+        assert_eq!(address(SEATS - 1, 15), Ipv4Addr::new(127, 127, 255, 255));
+    }
+
+    #[test]
+    fn a_number_is_somebodys_until_it_is_given_back() {
+        let mut numbers = Numbers::new("owner");
+        let first = numbers.take();
+        assert_eq!(numbers.take(), (first + 1) % SEATS);
+        numbers.next = first;
+        assert_eq!(numbers.take(), (first + 2) % SEATS, "both of them are taken");
+        assert!(numbers.give(first) && !numbers.give(first));
+        numbers.next = first;
+        assert_eq!(numbers.take(), first);
     }
 }

@@ -18,7 +18,7 @@ use crate::ids::{self, Ids};
 use crate::landlock;
 use crate::network::{self, Nat, Shared, Way};
 use crate::seccomp::Filter;
-use crate::spec::{Config, Network, Rootfs};
+use crate::spec::{Config, Isolation, Network, Rootfs};
 use crate::step::{Step, StepError};
 use crate::sys;
 use crate::template;
@@ -139,6 +139,7 @@ pub(super) fn prepare(
 
     let tmp = if maker.is_some() { TmpMode::Image } else { TmpMode::Tmpfs };
     let capabilities = Capabilities {
+        isolation: Isolation::Namespace,
         ids: mode,
         memory_limit: groups.has_memory(),
         memory_accounting: groups.has_memory(),

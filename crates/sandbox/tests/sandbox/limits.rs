@@ -73,7 +73,7 @@ fn a_memory_hog_dies() {
     let world = World::new();
     let inside = world.create(Spec { memory_bytes: 128 * MIB, ..spec() });
     let room = match world.sandboxes.capabilities().tmp {
-        TmpMode::Image => 0,
+        TmpMode::Image | TmpMode::Folder => 0,
         TmpMode::Tmpfs => spec().tmp_bytes / MIB,
     };
     let ran = inside.run(hold(100));
@@ -147,7 +147,7 @@ fn memory_that_no_process_has() {
         return;
     }
     let room = match world.sandboxes.capabilities().tmp {
-        TmpMode::Image => 0,
+        TmpMode::Image | TmpMode::Folder => 0,
         TmpMode::Tmpfs => spec().tmp_bytes / MIB,
     };
     let file = |mib: u64| {

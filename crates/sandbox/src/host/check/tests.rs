@@ -58,3 +58,33 @@ fn faults_by_name() {
         assert!(parse_fault(&format!("host:{step}")).is_some());
     }
 }
+
+#[test]
+fn what_needs_walls_is_refused_without_them() {
+    let process = || {
+        let (isolation, network) = (Isolation::Process, Network::Host);
+        Config { isolation, network, ..Config::new("owner", "/work") }
+    };
+    let refused = |config: &Config, is_root| match no_walls(config, is_root) {
+        Err(StartError::Invalid { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    assert!(no_walls(&process(), false).is_ok());
+    assert_eq!(refused(&process(), true), "isolation");
+    for network in [Network::None, Network::Nat, Network::NatIfPossible] {
+        assert_eq!(refused(&Config { network, ..process() }, false), "network");
+    }
+    let rootfs = Rootfs::Dir("/".into());
+    assert_eq!(refused(&Config { rootfs, ..process() }, false), "rootfs");
+    let more_rootfs = [("other".to_owned(), Rootfs::Host)].into();
+    assert_eq!(refused(&Config { more_rootfs, ..process() }, false), "rootfs");
+    let fault = Some(Fault { step: Step::Clone, victim: Victim::Init });
+    assert_eq!(refused(&Config { fault, ..process() }, false), "fault");
+
+    let refused = |spec: &Spec| super::spec(&process(), spec).unwrap_err().0;
+    assert!(super::spec(&process(), &good()).is_ok());
+    let binds = vec![Bind { source: "/a".into(), target: "/opt".into() }];
+    assert_eq!(refused(&Spec { binds, ..good() }), "binds");
+    assert_eq!(refused(&Spec { first: Some(Default::default()), ..good() }), "first");
+    assert_eq!(refused(&Spec { rootfs: Some("other".into()), ..good() }), "rootfs");
+}
