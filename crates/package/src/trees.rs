@@ -1,3 +1,5 @@
+mod protect;
+
 use crate::archive::Archive;
 use crate::error::PackageError;
 use crate::fs::sync_folder;
@@ -260,6 +262,7 @@ impl Trees {
                     uses.remove(&digest);
                     // Moved away under the lock, so that whoever takes it up next makes it anew.
                     let doomed = tempfile::tempdir_in(&self.temporary)?;
+                    protect::release(&entry.path())?;
                     std::fs::rename(entry.path(), doomed.path().join("tree"))?;
                     doomed
                 };

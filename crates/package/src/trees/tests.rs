@@ -277,6 +277,32 @@ fn only_what_is_live_held_or_fresh_is_kept() {
 }
 
 #[test]
+fn a_protected_tree_cannot_be_written_to_and_can_be_removed() {
+    let home = home();
+    let entries = [Entry::file("a/b/file", "x"), Entry::link("a/link", "b/file")];
+    let (one, other) = (home.add(&entries), home.add(&[Entry::file("file", "")]));
+    let tree = home.trees.path(&one);
+    home.trees.protect(&one).unwrap();
+    home.trees.protect(&one).unwrap();
+    for path in ["", "a", "a/b", "a/b/file"] {
+        assert_eq!(mode(&tree.join(path)) & 0o222, 0, "{path}");
+    }
+    assert_ne!(mode(&home.trees.path(&other)) & 0o200, 0);
+    home.trees.release().unwrap();
+    for path in ["", "a", "a/b"] {
+        assert_eq!(mode(&tree.join(path)) & 0o222, 0o200, "{path}");
+    }
+    // A release that was interrupted leaves the tree itself as it was.
+    home.trees.protect(&one).unwrap();
+    std::fs::set_permissions(tree.join("a/b"), Permissions::from_mode(0o755)).unwrap();
+    home.trees.release().unwrap();
+    assert_ne!(mode(&tree.join("a")) & 0o200, 0);
+    home.trees.protect(&one).unwrap();
+    assert_eq!(home.trees.retain(&Live::default(), Duration::ZERO).unwrap(), 2);
+    assert!(!tree.exists());
+}
+
+#[test]
 fn folders_that_are_no_trees_are_left_alone_by_the_collection() {
     let home = home();
     std::fs::create_dir(home.root.join("trees/lost+found")).unwrap();
