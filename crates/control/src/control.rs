@@ -24,6 +24,8 @@ pub struct Options {
     /// Refuse what AWS refuses today, where it is kinder by default: the retired runtime
     /// `provided`.
     pub strict: bool,
+    /// Functions with layers are kept, and not run: there is no `/opt` for them here.
+    pub without_layers: bool,
     /// Root file systems that the tag [`lambfold_types::ROOTFS_TAG`] may name.
     pub rootfs: BTreeSet<String>,
 }

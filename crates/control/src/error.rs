@@ -1,5 +1,6 @@
 use lambfold_package::{PackageError, Rejection};
 use lambfold_store::{CommitError, StoreError};
+use lambfold_types::LAYERS_NEED_WALLS;
 
 /// The exception of AWS that an error is; the table from here to status codes is the gateway's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +130,12 @@ pub enum ControlError {
         /// Name of the parameter and its value.
         feature: &'static str,
     },
+    /// The function is there, and cannot run here as it is.
+    #[error("The function {name} cannot run here: {LAYERS_NEED_WALLS}.")]
+    LayersNotRun {
+        /// The function.
+        name: String,
+    },
     /// The store failed.
     #[error("cannot reach the store")]
     Store(#[from] StoreError),
@@ -170,9 +177,9 @@ impl ControlError {
             | Self::AliasExists { .. }
             | Self::Conflict { .. }
             | Self::LayerVersionExists { .. } => ErrorKind::ResourceConflict,
-            Self::InvalidParameter { .. } | Self::InvalidUntyped { .. } => {
-                ErrorKind::InvalidParameterValue
-            }
+            Self::InvalidParameter { .. }
+            | Self::InvalidUntyped { .. }
+            | Self::LayersNotRun { .. } => ErrorKind::InvalidParameterValue,
             Self::Validation { .. } => ErrorKind::Validation,
             Self::RevisionMismatch => ErrorKind::PreconditionFailed,
             Self::TooLarge { .. } => ErrorKind::RequestEntityTooLarge,

@@ -199,6 +199,23 @@ impl Control {
         let found = found.ok_or_else(not_found)?;
         Ok(Resolved { version: found, invoked_arn: target.arn() })
     }
+
+    /// [`Control::resolve_text`] for who is about to run it.
+    ///
+    /// # Errors
+    /// As there, and [`ControlError::LayersNotRun`].
+    pub fn resolve_to_run(
+        &self,
+        scope: &Scope,
+        function: &str,
+        qualifier: Option<&str>,
+    ) -> Result<Resolved, ControlError> {
+        let resolved = self.resolve_text(scope, function, qualifier)?;
+        if self.0.options.without_layers && !resolved.version.layers.is_empty() {
+            return Err(ControlError::LayersNotRun { name: resolved.version.name.to_string() });
+        }
+        Ok(resolved)
+    }
 }
 
 #[cfg(test)]

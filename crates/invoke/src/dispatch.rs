@@ -17,7 +17,7 @@
 use crate::event::StoredEvent;
 use crate::invoker::AsyncConfig;
 use crate::port::{Functions, Placement, PortFuture, Queue};
-use lambfold_control::ErrorKind;
+use lambfold_control::{ControlError, ErrorKind};
 use lambfold_pool::{PoolError, ThrottleReason};
 use lambfold_store::{Event, EventId};
 use lambfold_types::{Clock, Invocation, InvocationKind};
@@ -160,6 +160,8 @@ impl Dispatcher {
             event;
         let resolved = match self.functions.resolve(&scope, &function, qualifier.as_deref()) {
             Ok(resolved) => resolved,
+            // A server with other settings may run it.
+            Err(ControlError::LayersNotRun { .. }) => return self.postpone(enqueued_ms),
             Err(error) if error.kind() == ErrorKind::Service => {
                 return self.postpone(enqueued_ms);
             }

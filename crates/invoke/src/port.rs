@@ -14,7 +14,7 @@ pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> 
 
 /// Finds functions, in memory.
 pub trait Functions: Send + Sync + 'static {
-    /// What a caller's words mean; see [`Control::resolve_text`].
+    /// What a caller's words mean; see [`Control::resolve_to_run`].
     ///
     /// # Errors
     /// When there is no such function or version, or the words contradict each other.
@@ -33,7 +33,7 @@ impl Functions for Control {
         function: &str,
         qualifier: Option<&str>,
     ) -> Result<Resolved, ControlError> {
-        self.resolve_text(scope, function, qualifier)
+        self.resolve_to_run(scope, function, qualifier)
     }
 }
 

@@ -243,6 +243,26 @@ async fn events_of_a_deleted_function_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_function_with_layers_is_refused_without_walls_and_its_events_wait() {
+    let stage = stage(Behaviour::Answers);
+    stage.invoker.enqueue(stage.request("{}")).await.unwrap();
+    // The dispatcher had no turn yet.
+    stage.names.layered(true);
+    sleep(60 * SECOND).await;
+    assert_eq!((stage.queue.len(), stage.world.seen().len()), (1, 0));
+    let refused = stage.invoker.invoke(stage.request("{}")).await.unwrap_err();
+    let kind = lambfold_control::ErrorKind::InvalidParameterValue;
+    assert_eq!(refused.kind(), ErrorKind::Control(kind));
+    assert!(refused.message().unwrap().contains("--isolation process"), "{refused}");
+    assert!(stage.invoker.enqueue(stage.request("{}")).await.is_err(), "accepted in vain");
+    assert!(stage.invoker.dry_run(&stage.request("{}")).is_err());
+    // As by a server with walls.
+    stage.names.layered(false);
+    sleep(300 * SECOND).await;
+    assert_eq!((stage.queue.len(), stage.world.seen().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_events_run_at_a_time_than_allowed() {
     let config = AsyncConfig { parallelism: 3, ..AsyncConfig::default() };
     let stage = stage_with(Behaviour::Slow(10 * SECOND), PoolConfig::default(), config);

@@ -205,6 +205,11 @@ pub struct LoggingConfig {
 /// a path. Ours, not AWS's, which treats it like any other tag.
 pub const ROOTFS_TAG: &str = "lambfold:rootfs";
 
+/// Why a function with layers does not run where functions have no walls, and what to do.
+pub const LAYERS_NEED_WALLS: &str = "it has layers, and this server runs functions without walls \
+    (--isolation process), where there is no /opt of theirs; put what the layers hold into the \
+    function's own zip, or run the server with --isolation namespace";
+
 /// All that an execution environment needs to know of one immutable function version, or of
 /// one revision of `$LATEST`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,8 @@ mod stream;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use function::{
-    Architecture, Digest, FunctionVersion, InitializationType, LayerUse, LogFormat, LoggingConfig,
-    ROOTFS_TAG, RuntimeId, Version,
+    Architecture, Digest, FunctionVersion, InitializationType, LAYERS_NEED_WALLS, LayerUse,
+    LogFormat, LoggingConfig, ROOTFS_TAG, RuntimeId, Version,
 };
 pub use invocation::{Answer, Invocation, InvocationKind, PhaseEnd, RequestId};
 pub use name::{

@@ -2,7 +2,7 @@
 
 use crate::fixture::{World, base64, code, name, scope, scope_in, sha256, zip};
 use lambfold_control::answer::LayerVersion;
-use lambfold_control::{ControlError, ErrorKind};
+use lambfold_control::{ControlError, ErrorKind, Options};
 use serde_json::{Value, json};
 
 const ACCOUNT: &str = "arn:aws:lambda:eu-central-1:123456789012";
@@ -206,4 +206,28 @@ async fn imported_layer_answers_to_its_public_arn() {
     import(&world, china, &code("public")).await.unwrap();
     let request = crate::fixture::create_request("f", json!({"Layers": [china]}));
     world.control.create_function(&scope_in("cn-north-1"), request).await.unwrap();
+}
+
+#[tokio::test]
+async fn functions_with_layers_are_kept_and_not_run_without_walls() {
+    let options = Options { without_layers: true, ..Options::default() };
+    for (options, refuses) in [(options, true), (Options::default(), false)] {
+        let world = World::with(options).await;
+        let layer = publish(&world, "l", json!({})).await;
+        let layers = json!({"Layers": [layer.layer_version_arn]});
+        world.create_with("layered", layers).await.unwrap();
+        world.create("plain").await;
+        let to_run = |name| world.control.resolve_to_run(&scope(), name, None);
+        assert!(to_run("plain").is_ok());
+        assert!(world.control.resolve_text(&scope(), "layered", None).is_ok());
+        match to_run("layered") {
+            Ok(_) => assert!(!refuses),
+            Err(error) => {
+                assert!(refuses && error.kind() == ErrorKind::InvalidParameterValue, "{error:?}");
+                let message = error.message().unwrap();
+                assert!(message.starts_with("The function layered cannot run here: it has layers"));
+                assert!(message.contains("--isolation namespace"), "{message}");
+            }
+        }
+    }
 }

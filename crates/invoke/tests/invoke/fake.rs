@@ -26,11 +26,19 @@ pub(crate) fn scope() -> Scope {
 
 /// Knows the functions `f` and `other` until they are deleted.
 #[derive(Clone, Default)]
-pub(crate) struct Names(Arc<AtomicBool>);
+pub(crate) struct Names {
+    deleted: Arc<AtomicBool>,
+    layered: Arc<AtomicBool>,
+}
 
 impl Names {
     pub(crate) fn delete(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.deleted.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether they have layers from now on, on a server that shows none.
+    pub(crate) fn layered(&self, layered: bool) {
+        self.layered.store(layered, Ordering::SeqCst);
     }
 }
 
@@ -42,9 +50,12 @@ impl Functions for Names {
         qualifier: Option<&str>,
     ) -> Result<Resolved, ControlError> {
         let arn = format!("{}function:{function}", scope.arn_prefix());
-        if !["f", "other"].contains(&function) || self.0.load(Ordering::SeqCst) {
+        if !["f", "other"].contains(&function) || self.deleted.load(Ordering::SeqCst) {
             let arn = format!("{arn}:{}", qualifier.unwrap_or("$LATEST"));
             return Err(ControlError::FunctionNotFound { arn });
+        }
+        if self.layered.load(Ordering::SeqCst) {
+            return Err(ControlError::LayersNotRun { name: function.to_owned() });
         }
         let version = FunctionVersion {
             scope: scope.clone(),
