@@ -1,28 +1,29 @@
 use crate::context::Context;
 use crate::core::Core;
 use crate::environment::{Environment, Folders, Inner};
-use crate::fault::BOOTSTRAPS;
 use crate::hint::MissingPrograms;
-use crate::isolation::{Isolation, Made, MakeError};
+use crate::isolation::{self, Made, MakeError};
+use crate::keeper;
 use crate::output::{Output, Sink, Writer};
+use crate::plan::{binds, bootstrap, external_extensions, init_limit, sized};
 use crate::shell::{FOREVER, Place};
-use crate::{keeper, variables};
+use crate::variables::{self, View};
 use lambfold_fault::Faults;
 use lambfold_logs::{Logs, stream_name};
 use lambfold_package::{Finding, PackageError, Trees};
 use lambfold_runtime_api::{Limits, serve};
-use lambfold_sandbox::{Bind, CPU_PERIOD_US, Command, CreateError, Network, Sandboxes, Spec};
+use lambfold_sandbox::{Command, CreateError, Isolation, Network, Sandboxes, Spec};
 use lambfold_trace::Hub;
 use lambfold_types::{
-    Clock, Digest, FunctionVersion, InitializationType, ROOTFS_TAG, SystemClock, limits,
+    Clock, Digest, FunctionVersion, InitializationType, LAYERS_NEED_WALLS, ROOTFS_TAG, SystemClock,
+    limits,
 };
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -30,13 +31,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
-
-/// MemorySize that buys one processor, MiB.
-const MIB_PER_CPU: u32 = 1769;
-/// Least budget of the init phase of a provisioned environment; a longer timeout is a longer one.
-const PROVISIONED_INIT: Duration = Duration::from_secs(130);
-/// Share of one processor, as cgroup v2 counts.
-const WEIGHT_PER_CPU: u32 = 100;
 
 /// How environments are made.
 #[derive(Clone)]
@@ -108,6 +102,20 @@ pub enum LaunchError {
         /// What its tag names.
         rootfs: String,
     },
+    /// It has layers, and there is no `/opt` to show them in.
+    #[error("function {function} cannot run here: {LAYERS_NEED_WALLS}")]
+    Layered {
+        /// The function.
+        function: String,
+    },
+    /// Its code could not be protected from being changed.
+    #[error("could not make the code of function {function} read-only")]
+    Protect {
+        /// The function.
+        function: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// There is no sandbox.
     #[error("could not make a sandbox for function {function}")]
     Sandbox {
@@ -145,7 +153,7 @@ type MakeSink = Box<dyn Fn(&FunctionVersion, &str) -> Box<dyn Sink> + Send + Syn
 
 /// Makes execution environments.
 pub struct Launcher {
-    isolation: Arc<dyn Isolation>,
+    isolation: Arc<dyn isolation::Isolation>,
     trees: Arc<Trees>,
     sinks: MakeSink,
     missing: Missing,
@@ -153,6 +161,8 @@ pub struct Launcher {
     /// Where the Runtime API will be served is known before there is a sandbox, and so is the
     /// bootstrap's process environment: it is started together with the sandbox.
     early: bool,
+    /// Functions see their own root file system, and not this machine's.
+    walls: bool,
     /// How many environments take their time to shut down.
     leaving: watch::Sender<usize>,
 }
@@ -179,16 +189,17 @@ impl Launcher {
             more: more.map(|(name, list)| (name.clone(), list.clone().into())).collect(),
         };
         let early = capabilities.network != Network::Host;
+        let walls = capabilities.isolation == Isolation::Namespace;
         let sinks: MakeSink = Box::new(move |version, stream| {
             Box::new(logs.stream(&version.scope, &version.logging.group, stream))
         });
         let launcher = Self::made(sandboxes, trees, sinks, missing, config);
-        Arc::new(Self { early, ..launcher })
+        Arc::new(Self { early, walls, ..launcher })
     }
 
     #[cfg(test)]
     pub(crate) fn with_isolation(
-        isolation: Arc<dyn Isolation>,
+        isolation: Arc<dyn isolation::Isolation>,
         trees: Arc<Trees>,
         sinks: MakeSink,
         missing: Missing,
@@ -198,14 +209,20 @@ impl Launcher {
     }
 
     fn made(
-        isolation: Arc<dyn Isolation>,
+        isolation: Arc<dyn isolation::Isolation>,
         trees: Arc<Trees>,
         sinks: MakeSink,
         missing: Missing,
         config: LauncherConfig,
     ) -> Self {
         let leaving = watch::Sender::new(0);
-        Self { isolation, trees, sinks, missing, config, early: false, leaving }
+        Self { isolation, trees, sinks, missing, config, early: false, walls: true, leaving }
+    }
+
+    /// Functions see this machine from now on.
+    #[cfg(test)]
+    pub(crate) fn tear_walls_down(&mut self) {
+        self.walls = false;
     }
 
     /// What the sandboxes of most functions are like, to make some of them ahead
@@ -260,14 +277,17 @@ impl Launcher {
         let function = || version.name.as_str().to_owned();
         let rootfs = self.rootfs(&version)?.map(str::to_owned);
         let folders = self.folders(&version, rootfs.as_deref()).await?;
+        let view = self.view(&folders);
         let id = uuid::Uuid::new_v4();
         let log_stream = stream_name(self.config.clock.epoch_ms(), version.version, id.as_u128());
         let first = (self.early && shell.is_none() && folders.extensions.is_empty())
-            .then(|| bootstrap(&version, initialization, &log_stream, &[]));
+            .then(|| bootstrap(&version, initialization, &log_stream, &[], &view));
         let spec = Spec {
             rootfs: rootfs.clone(),
             first: first.clone(),
-            ..spec(&version, &folders, id.simple().to_string(), self.config.processors)
+            binds: if self.walls { binds(&folders) } else { Vec::new() },
+            id: id.simple().to_string(),
+            ..sized(version.memory_mib, version.ephemeral_storage_mib, self.config.processors)
         };
         let (done, made) = oneshot::channel();
         self.isolation.create(
@@ -292,8 +312,8 @@ impl Launcher {
         let missing = Arc::clone(missing.unwrap_or(&self.missing.default));
         let opened: Vec<_> =
             taken.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let mut command =
-            first.unwrap_or_else(|| bootstrap(&version, initialization, &log_stream, &opened));
+        let mut command = first
+            .unwrap_or_else(|| bootstrap(&version, initialization, &log_stream, &opened, &view));
         let mut init_limit = init_limit(&version, initialization);
         let shell = shell.map(|(place, change)| {
             change(&mut command);
@@ -377,11 +397,22 @@ impl Launcher {
         }
     }
 
+    /// What a function that has these sees.
+    fn view(&self, folders: &Folders) -> View {
+        match self.walls {
+            true => View::Sandbox,
+            false => View::Host { task: folders.task.display().to_string() },
+        }
+    }
+
     async fn folders(
         &self,
         version: &FunctionVersion,
         rootfs: Option<&str>,
     ) -> Result<Folders, LaunchError> {
+        if !self.walls && !version.layers.is_empty() {
+            return Err(LaunchError::Layered { function: version.name.as_str().to_owned() });
+        }
         let layers: Vec<Digest> = version.layers.iter().map(|layer| layer.code.clone()).collect();
         let mut holds = vec![self.trees.hold(std::slice::from_ref(&version.code))];
         let mut opt = None;
@@ -403,6 +434,15 @@ impl Launcher {
             opt = Some(tree);
             extensions = names;
         }
+        if !self.walls {
+            let (trees, code) = (Arc::clone(&self.trees), version.code.clone());
+            let protected = tokio::task::spawn_blocking(move || trees.protect(&code)).await;
+            let protected = protected.unwrap_or_else(|error| Err(io::Error::other(error)));
+            protected.map_err(|source| LaunchError::Protect {
+                function: version.name.as_str().to_owned(),
+                source,
+            })?;
+        }
         let task = self.trees.path(&version.code);
         let root = match rootfs {
             Some(name) => self.config.more_roots.get(name).cloned(),
@@ -422,7 +462,8 @@ impl Launcher {
     ) -> Result<Vec<Finding>, LaunchError> {
         let rootfs = self.rootfs(&version)?.map(str::to_owned);
         let folders = self.folders(&version, rootfs.as_deref()).await?;
-        let env = variables::variables(&version, InitializationType::OnDemand, "", "");
+        let view = self.view(&folders);
+        let env = variables::variables(&version, InitializationType::OnDemand, "", "", &view);
         let architecture = version.architecture;
         let findings =
             tokio::task::spawn_blocking(move || folders.diagnose(&env, architecture)).await;
@@ -437,82 +478,6 @@ impl Launcher {
     }
 }
 
-/// What starts the bootstrap; `opened` is where the Runtime API is served, if it is not where it is
-/// asked to be.
-fn bootstrap(
-    version: &FunctionVersion,
-    initialization: InitializationType,
-    log_stream: &str,
-    opened: &[SocketAddr],
-) -> Command {
-    let runtime_api = variables::runtime_api(version, opened);
-    Command {
-        programs: BOOTSTRAPS.map(str::to_owned).to_vec(),
-        args: Vec::new(),
-        env: variables::variables(version, initialization, log_stream, &runtime_api),
-        cwd: "/var/task".to_owned(),
-    }
-}
-
-/// Budget of the init phase: nobody waits for a provisioned environment.
-fn init_limit(version: &FunctionVersion, initialization: InitializationType) -> Duration {
-    match initialization {
-        InitializationType::OnDemand => Duration::from_millis(limits::INIT_MS),
-        InitializationType::ProvisionedConcurrency => {
-            PROVISIONED_INIT.max(Duration::from_secs(version.timeout_s.into()))
-        }
-    }
-}
-
-/// What is directly in the folder `extensions` of an `/opt` tree and not a folder itself, sorted.
-/// A link in place of the folder is not followed: it may lead anywhere on this machine.
-fn external_extensions(opt: &Path) -> Vec<Arc<str>> {
-    let folder = opt.join("extensions");
-    if !folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Vec::new();
-    }
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    let mut names: Vec<Arc<str>> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
-        .map(|entry| entry.file_name().to_string_lossy().into())
-        .collect();
-    names.sort();
-    names
-}
-
-/// AWS's share of the processors, microseconds of each period of the kernel's.
-fn cpu_quota_us(memory_mib: u32) -> u64 {
-    u64::from(memory_mib) * CPU_PERIOD_US / u64::from(MIB_PER_CPU)
-}
-
-fn spec(version: &FunctionVersion, folders: &Folders, id: String, processors: Processors) -> Spec {
-    let bind =
-        |source: &PathBuf, target: &str| Bind { source: source.clone(), target: target.to_owned() };
-    let mut binds = vec![bind(&folders.task, "/var/task")];
-    binds.extend(folders.opt.as_ref().map(|opt| bind(opt, "/opt")));
-    Spec { id, binds, ..sized(version.memory_mib, version.ephemeral_storage_mib, processors) }
-}
-
-/// What sandboxes of this MemorySize and EphemeralStorage have in common, MiB.
-fn sized(memory_mib: u32, ephemeral_storage_mib: u32, processors: Processors) -> Spec {
-    const MIB: u64 = 1 << 20;
-    Spec {
-        tmp_bytes: u64::from(ephemeral_storage_mib) * MIB,
-        memory_bytes: u64::from(memory_mib) * MIB,
-        processes: limits::PROCESSES,
-        open_files: limits::OPEN_FILES,
-        cpu_weight: u64::from((memory_mib * WEIGHT_PER_CPU / MIB_PER_CPU).max(1)),
-        cpu_quota_us: match processors {
-            Processors::Weight => 0,
-            Processors::Quota => cpu_quota_us(memory_mib),
-        },
-        listeners: variables::listeners(),
-        // An address, as AWS does it: it resolves without an entry in /etc/hosts.
-        hostname: "169.254.100.1".to_owned(),
-        ..Spec::default()
-    }
-}
-
 /// A sandbox whose descriptors belong to the runtime's reactor.
 struct Taken {
     listeners: Vec<TcpListener>,
@@ -520,7 +485,7 @@ struct Taken {
     /// Both ends of the pipe of external extensions, where there are any.
     extensions: Option<(AsyncFd<Arc<File>>, OwnedFd)>,
     events: AsyncFd<OwnedFd>,
-    cell: Box<dyn crate::isolation::Cell>,
+    cell: Box<dyn isolation::Cell>,
 }
 
 fn take_over(made: Made, with_extensions: bool) -> io::Result<Taken> {
@@ -547,16 +512,4 @@ fn extension_pipe() -> io::Result<(AsyncFd<Arc<File>>, OwnedFd)> {
 )]
 pub(crate) fn watch<T: AsFd + AsRawFd>(descriptor: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cpu_quota_us;
-
-    #[test]
-    fn aws_gives_one_processor_for_each_1769_mb() {
-        assert_eq!(cpu_quota_us(1_769), 100_000);
-        assert_eq!(cpu_quota_us(128), 7_235);
-        assert_eq!(cpu_quota_us(10_240), 578_858);
-    }
 }

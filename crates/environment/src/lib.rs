@@ -41,6 +41,7 @@ mod keeper;
 mod launcher;
 mod output;
 mod phase;
+mod plan;
 mod shell;
 mod variables;
 

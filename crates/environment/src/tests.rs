@@ -12,3 +12,4 @@ mod on_purpose;
 mod random;
 mod shell;
 mod streaming;
+mod without_walls;

@@ -13,6 +13,8 @@ const SESSION_TOKEN: &str = "bGFtYmZvbGQ6IHRoZXNlIGtleXMgb3BlbiBub3RoaW5n";
 
 /// Port of the Runtime API inside.
 const RUNTIME_API_PORT: u16 = 9001;
+/// `PATH` without what AWS alone has.
+const HOST_PATH: &str = "/usr/local/bin:/usr/bin/:/bin";
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const LINK_LOCAL: Ipv4Addr = Ipv4Addr::new(169, 254, 100, 1);
 
@@ -59,22 +61,50 @@ fn userland(version: &FunctionVersion) -> &'static Userland {
     }
 }
 
+/// Where a function finds its code and what AWS has around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Where AWS has it.
+    Sandbox,
+    /// The code in this folder of the host's, and the rest of the host: `/opt` and `/var/lang` are
+    /// somebody else's there, if anybody's.
+    Host {
+        /// An absolute path.
+        task: String,
+    },
+}
+
+impl View {
+    /// The code's folder.
+    pub(crate) fn task(&self) -> &str {
+        match self {
+            Self::Sandbox => "/var/task",
+            Self::Host { task } => task,
+        }
+    }
+}
+
 /// The whole environment of a function's bootstrap, sorted by name; `runtime_api` is host and port.
 pub(crate) fn variables(
     version: &FunctionVersion,
     initialization: InitializationType,
     log_stream: &str,
     runtime_api: &str,
+    view: &View,
 ) -> Vec<(String, String)> {
     let userland = userland(version);
+    let (path, library_path) = match view {
+        View::Sandbox => (userland.path.to_owned(), userland.library_path.to_owned()),
+        View::Host { task } => (HOST_PATH.to_owned(), format!("{task}:{task}/lib")),
+    };
     let mut all: BTreeMap<&str, String> = BTreeMap::new();
     // What a function may override.
     all.extend([
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
         ("AWS_XRAY_DAEMON_ADDRESS", format!("{}:2000", userland.xray)),
         ("LANG", "en_US.UTF-8".to_owned()),
-        ("LD_LIBRARY_PATH", userland.library_path.to_owned()),
-        ("PATH", userland.path.to_owned()),
+        ("LD_LIBRARY_PATH", library_path),
+        ("PATH", path),
         ("TZ", ":UTC".to_owned()),
     ]);
     if version.logging.format == LogFormat::Json {
@@ -99,7 +129,7 @@ pub(crate) fn variables(
         ("AWS_LAMBDA_LOG_GROUP_NAME", version.logging.group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", log_stream.to_owned()),
         ("AWS_LAMBDA_RUNTIME_API", runtime_api.to_owned()),
-        ("LAMBDA_TASK_ROOT", "/var/task".to_owned()),
+        ("LAMBDA_TASK_ROOT", view.task().to_owned()),
         ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
         ("_AWS_XRAY_DAEMON_ADDRESS", userland.xray.to_owned()),
         ("_AWS_XRAY_DAEMON_PORT", "2000".to_owned()),
@@ -123,7 +153,8 @@ pub(crate) fn extension_variables(
         "LAMBDA_RUNTIME_DIR",
         "LAMBDA_TASK_ROOT",
     ];
-    let mut all = variables(version, initialization, log_stream, runtime_api);
+    // There are none where there is no /opt.
+    let mut all = variables(version, initialization, log_stream, runtime_api, &View::Sandbox);
     all.retain(|(name, _)| {
         !name.starts_with('_') && !name.starts_with("AWS_XRAY_") && !NOT_THEIRS.contains(&&**name)
     });

@@ -11,7 +11,9 @@ fn map_of(
     initialization: InitializationType,
 ) -> BTreeMap<String, String> {
     let api = runtime_api(version, &[]);
-    variables(version, initialization, "2026/01/02/[$LATEST]0", &api).into_iter().collect()
+    variables(version, initialization, "2026/01/02/[$LATEST]0", &api, &View::Sandbox)
+        .into_iter()
+        .collect()
 }
 
 #[test]
@@ -21,6 +23,19 @@ fn a_function_is_told_the_address_that_was_opened_in_the_place_of_the_one_it_kno
     assert_eq!(runtime_api(&version, &opened), "127.64.0.1:4711");
     version.runtime = RuntimeId::ProvidedAl2;
     assert_eq!(runtime_api(&version, &opened), "127.64.0.0:9001");
+}
+
+#[test]
+fn without_walls_the_code_is_where_the_host_has_it() {
+    let view = View::Host { task: "/data/trees/abc".to_owned() };
+    let all = variables(&version(), InitializationType::OnDemand, "s", "127.64.0.0:9001", &view);
+    let found: BTreeMap<_, _> = all.into_iter().collect();
+    assert_eq!(found["LAMBDA_TASK_ROOT"], "/data/trees/abc");
+    assert_eq!(found["LD_LIBRARY_PATH"], "/data/trees/abc:/data/trees/abc/lib");
+    assert_eq!(found["PATH"], "/usr/local/bin:/usr/bin/:/bin");
+    let names: Vec<_> = found.keys().collect();
+    let inside = map(&version());
+    assert_eq!(names, inside.keys().collect::<Vec<_>>(), "nothing more and nothing less");
 }
 
 #[test]
