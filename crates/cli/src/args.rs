@@ -195,9 +195,10 @@ pub(crate) struct Serve {
     /// [default: host]
     #[arg(long, value_name = "host|DIR")]
     pub(crate) rootfs: Option<String>,
-    /// How functions are kept apart; only namespace is built [env: LAMBFOLD_ISOLATION] [default:
-    /// namespace]
-    #[arg(long, value_name = "KIND")]
+    /// What is around functions: namespace, walls on all sides; or process, nothing, for an ordinary
+    /// user who has no namespaces: functions are plain processes of that user, without layers, which
+    /// needs --insecure and is refused to root [env: LAMBFOLD_ISOLATION] [default: namespace]
+    #[arg(long, value_name = "namespace|process")]
     pub(crate) isolation: Option<String>,
     /// What functions reach: none; nat, the outside but nothing of this machine; or host, all that
     /// this machine reaches, which needs --insecure [env: LAMBFOLD_NETWORK] [default: nat as root

@@ -49,6 +49,18 @@ fn explain(error: &lambfold_server::Error) -> Failure {
         lambfold_server::Error::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
             failure.hint("is a server running there already? another port: --listen 127.0.0.1:9100")
         }
+        lambfold_server::Error::Sandbox(lambfold_sandbox::StartError::Step(step))
+        | lambfold_server::Error::Trial(lambfold_sandbox::CreateError::Step {
+            source: step, ..
+        }) => {
+            let without = if lambfold_sandbox::is_root() {
+                "an ordinary user can run functions without any walls: --isolation process"
+            } else {
+                "or run functions without any walls, as plain processes of yours: --isolation process"
+            };
+            let failure = failure.hint(step.remedy());
+            if step.is_of_isolation() { failure.hint(without) } else { failure }
+        }
         _ => failure,
     }
 }

@@ -36,6 +36,8 @@ pub struct Config {
     pub scope: Scope,
     /// Names besides localhost that clients may call this server by.
     pub hosts: Vec<String>,
+    /// What whoever asks whether this server is ready should know besides; one line.
+    pub warning: Option<String>,
     /// What peers may take.
     pub limits: Limits,
 }
@@ -186,7 +188,10 @@ impl Gateway {
         match path {
             "/" => self.root(&head, body, id).await,
             "/health/live" => answer::text(200, "live\n"),
-            "/health/ready" if *self.ready.borrow() => answer::text(200, "ready\n"),
+            "/health/ready" if *self.ready.borrow() => match &self.config.warning {
+                None => answer::text(200, "ready\n"),
+                Some(warning) => answer::text(200, format!("ready\nwarning: {warning}\n")),
+            },
             "/health/ready" => answer::text(503, "shutting down\n"),
             "/metrics" => answer::text(200, self.counters.page(&(self.metrics)())),
             _ => match path.strip_prefix("/_lambfold/v1/") {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::network;
 use crate::spec::{Fault, Victim};
 use crate::sys;
 use crate::wire::{self, FromSpawner};
@@ -124,6 +125,47 @@ impl StepError {
     pub(crate) fn new(step: Step, what: impl Into<String>, error: &io::Error) -> StepError {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
         StepError { step, what: what.into(), errno }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        let refused = matches!(self.errno, libc::EPERM | libc::EACCES);
+        match self.step {
+            Step::WorkFolder if self.errno == libc::EWOULDBLOCK => {
+                "stop the server that uses this data folder"
+            }
+            Step::WorkFolder => "choose a data folder that you may write to",
+            Step::UserNamespace | Step::GuestUserNamespace if self.errno == libc::ENOSPC => {
+                "raise user.max_user_namespaces with sysctl"
+            }
+            Step::UserNamespace | Step::GuestUserNamespace if refused => {
+                "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, or \
+             kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
+            }
+            Step::NetworkLink | Step::NetworkRules | Step::NetworkForwarding => network::REMEDY,
+            Step::MountProc if refused => {
+                "a container that masks /proc forbids a new one: run it with unmasked /proc \
+             (--security-opt systempaths=unconfined), or on the host"
+            }
+            Step::MountNamespace | Step::RootTemplate | Step::PivotRoot | Step::Clone
+                if refused =>
+            {
+                "a container or security module forbids namespaces: run on the host, or allow \
+             unshare and mount"
+            }
+            _ if self.errno == libc::ENOSYS || self.errno == libc::EINVAL => {
+                "use Linux 5.15 or newer"
+            }
+            _ if self.errno == libc::EMFILE || self.errno == libc::ENFILE => {
+                "raise the limit of open files (ulimit -n)"
+            }
+            _ => "run as root, or report this with the line above",
+        }
+    }
+
+    /// Whether it is about keeping sandboxes apart, and not about the place where that is done.
+    pub fn is_of_isolation(&self) -> bool {
+        !matches!(self.step, Step::WorkFolder)
     }
 }
 

@@ -18,7 +18,9 @@ pub struct Config {
     pub account: AccountId,
     /// The root file system of execution environments.
     pub rootfs: lambfold_sandbox::Rootfs,
-    /// What functions reach.
+    /// What is around functions.
+    pub isolation: lambfold_sandbox::Isolation,
+    /// What functions reach; without walls the host's network.
     pub network: lambfold_sandbox::Network,
     /// Others, by name: those with the name of a runtime are for its functions, and the tag
     /// `lambfold:rootfs` of a function names one for itself.
@@ -35,8 +37,8 @@ pub struct Config {
     pub sandbox_stock: usize,
     /// What their spawner is.
     pub spawner: lambfold_sandbox::Program,
-    /// Allow a listener that is not on loopback, and functions in the host's network, although
-    /// there are no credentials yet.
+    /// Allow a listener that is not on loopback, and functions in the host's network or without
+    /// walls, although there are no credentials yet.
     pub insecure: bool,
 }
 

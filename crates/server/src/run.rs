@@ -10,7 +10,7 @@ use lambfold_invoke::{Invoker, Spoiled};
 use lambfold_logs::Logs;
 use lambfold_package::Trees;
 use lambfold_pool::{Pool, PoolConfig};
-use lambfold_sandbox::{Network, Rootfs, Sandboxes, Stock};
+use lambfold_sandbox::{CreateError, Isolation, Network, Rootfs, Sandboxes, Spec, Stock};
 use lambfold_store::Store;
 use lambfold_trace::Hub;
 use lambfold_types::{Clock, Scope, SystemClock, limits};
@@ -36,6 +36,12 @@ pub enum Error {
          API, and requests are not authenticated yet; choose the network nat, or add --insecure"
     )]
     HostNetwork,
+    /// Functions without walls, as root.
+    #[error(
+        "refusing to run functions without walls as root (--isolation process): every function would \
+         be root on this machine; run as an ordinary user, or choose the isolation namespace"
+    )]
+    RootWithoutWalls,
     /// The address is taken, or may not be used.
     #[error("could not listen on {address}")]
     Listen {
@@ -69,6 +75,9 @@ pub enum Error {
     /// Sandboxes cannot be made here.
     #[error("execution environments cannot be isolated here; `lambfold doctor` tries every step")]
     Sandbox(#[from] lambfold_sandbox::StartError),
+    /// The first sandbox could not be made.
+    #[error("execution environments cannot be isolated here; `lambfold doctor` tries every step")]
+    Trial(#[source] CreateError),
     /// Quotas were asked for.
     #[error(
         "processors cannot be shared out as AWS does (--cpu aws): there is no cgroup controller cpu \
@@ -82,6 +91,9 @@ pub enum Error {
     #[error("could not start the server's runtime")]
     Runtime(#[source] io::Error),
 }
+
+/// What `/health/ready` says where it is so.
+const WITHOUT_WALLS: &str = "functions run without walls (--isolation process)";
 
 /// An error and its causes in one line, for the log.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
@@ -215,6 +227,9 @@ impl Prepared {
         if config.network == Network::Host && !config.insecure {
             return Err(Error::HostNetwork);
         }
+        if config.isolation == Isolation::Process && lambfold_sandbox::is_root() {
+            return Err(Error::RootWithoutWalls);
+        }
         start_tracing(level);
         let store = match &config.data {
             DataDir::Persistent(path) => Store::open(path)?,
@@ -251,6 +266,7 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     lambfold_sandbox::sweep(store.id(), &work).map_err(sweep)?;
     let mut sandbox = lambfold_sandbox::Config::new(store.id(), &work);
     sandbox.rootfs = config.rootfs.clone();
+    sandbox.isolation = config.isolation;
     sandbox.network = config.network;
     sandbox.program = config.spawner.clone();
     sandbox.more_rootfs = config.more_rootfs.clone();
@@ -262,12 +278,25 @@ fn start_sandboxes(config: &Config, store: &Store) -> Result<Arc<Sandboxes>, Err
     sandbox.stock =
         Some(Stock { size: config.sandbox_stock, first: Launcher::usual_spec(config.processors) });
     let sandboxes = Sandboxes::start(sandbox)?;
+    try_one(&sandboxes, Launcher::usual_spec(config.processors))?;
     let capabilities = sandboxes.capabilities();
     tracing::info!("{}", network_in_words(config.network, capabilities.network));
     if config.processors == Processors::Quota && !sandboxes.capabilities().cpu_quota {
         return Err(Error::CpuQuota);
     }
     Ok(Arc::new(sandboxes))
+}
+
+/// Makes one sandbox: what is refused only then, such as a `/proc` of its own in a container, is said
+/// at the start and not by the first invocation.
+fn try_one(sandboxes: &Sandboxes, spec: Spec) -> Result<(), Error> {
+    let (done, made) = std::sync::mpsc::channel();
+    sandboxes.create(Spec { id: "trial".to_owned(), ..spec }, move |sandbox| {
+        // It is of no further use.
+        let _ = done.send(sandbox.map(drop));
+    });
+    let gone = || CreateError::SpawnerGone { id: "trial".to_owned() };
+    made.recv().unwrap_or_else(|_| Err(gone())).map_err(Error::Trial)
 }
 
 /// Which network functions have, and why.
@@ -302,6 +331,7 @@ async fn serve(
     let logs = Logs::open(&store.dir().join("logs"), lambfold_logs::Options::default())?;
     let options = lambfold_control::Options {
         strict: config.strict,
+        without_layers: config.isolation == Isolation::Process,
         rootfs: config.more_rootfs.keys().cloned().collect(),
     };
     let control = Control::open(store.clone(), trees.clone(), clock.clone(), options).await?;
@@ -321,8 +351,12 @@ async fn serve(
         faults: Arc::clone(&on_purpose.faults),
         traces: traces.clone(),
     };
-    let launcher =
-        Launcher::new(Arc::clone(&sandboxes), trees, Arc::new(logs.clone()), launcher_config);
+    let launcher = Launcher::new(
+        Arc::clone(&sandboxes),
+        trees.clone(),
+        Arc::new(logs.clone()),
+        launcher_config,
+    );
     let limits = PoolConfig::default();
     let limits = PoolConfig {
         max_environments: config.max_environments.unwrap_or(limits.max_environments),
@@ -353,6 +387,7 @@ async fn serve(
     let gateway_config = lambfold_gateway::Config {
         scope: Scope { account: config.account.clone(), region: config.region.clone() },
         hosts: vec![config.listen.ip().to_string()],
+        warning: (config.isolation == Isolation::Process).then(|| WITHOUT_WALLS.to_owned()),
         limits: lambfold_gateway::Limits::default(),
     };
     let (counted, counted_faults) = (pool.clone(), Arc::clone(&on_purpose.faults));
@@ -400,6 +435,11 @@ async fn serve(
     logs.flush();
     // Tasks that nobody waits for may still have them, and their folder is about to be removed.
     sandboxes.end();
+    if config.isolation == Isolation::Process
+        && let Err(error) = trees.release()
+    {
+        tracing::warn!(%error, "folders of code are left read-only");
+    }
     Ok(())
 }
 

@@ -37,7 +37,8 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
         }))?,
     }
     if fails {
-        output::talk("functions cannot run here until what fails is remedied");
+        let without = if lambfold_sandbox::is_root() { "" } else { WITHOUT_WALLS };
+        output::talk(&format!("functions cannot run here until what fails is remedied{without}"));
         return Ok(Exit::Failed);
     }
     let lesser = checks.iter().any(|check| check.outcome == Outcome::Lesser);
@@ -45,6 +46,10 @@ pub(crate) fn run(args: &Doctor) -> Result<Exit, Failure> {
     output::talk(&format!("functions can run here{how}"));
     Ok(Exit::Done)
 }
+
+/// What is left to somebody who cannot remedy it.
+const WITHOUT_WALLS: &str =
+    "; without any walls they can, as plain processes of yours: lambfold serve --isolation process";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
@@ -109,13 +114,23 @@ impl Check {
         let endpoint = client.endpoint().to_string();
         let request = Request::new(Service::Lambda, "GET", "/health/ready");
         let (outcome, explanation, remedy) = match client.send(request) {
-            Ok(_) => (Outcome::Holds, "answers and is ready".to_owned(), String::new()),
+            Ok(answer) => Self::ready(&String::from_utf8_lossy(&answer.body)),
             Err(ClientError::Connect { .. }) => {
                 (Outcome::Note, "nothing listens there".to_owned(), "lambfold serve".to_owned())
             }
             Err(error) => (Outcome::Lesser, error.to_string(), String::new()),
         };
         Self { group: Group::Server, name: endpoint, outcome, explanation, remedy }
+    }
+
+    /// What a server that is ready says besides.
+    fn ready(body: &str) -> (Outcome, String, String) {
+        match body.lines().find_map(|line| line.strip_prefix("warning: ")) {
+            None => (Outcome::Holds, "answers and is ready".to_owned(), String::new()),
+            Some(warning) => {
+                (Outcome::Lesser, format!("answers and is ready; {warning}"), String::new())
+            }
+        }
     }
 
     /// A line for each fault on purpose; a server that cannot say has none.

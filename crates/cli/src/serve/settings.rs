@@ -1,6 +1,6 @@
 use crate::args::Serve;
 use crate::failure::Failure;
-use lambfold_sandbox::{Network, Rootfs};
+use lambfold_sandbox::{Isolation, Network, Rootfs};
 use lambfold_server::{Config, DataDir, Processors};
 use lambfold_types::{AccountId, Region, limits};
 use std::collections::BTreeMap;
@@ -182,7 +182,11 @@ impl Settings {
         &self,
         variable: &impl Fn(&str) -> Option<OsString>,
     ) -> Result<Config, Failure> {
-        self.only("isolation", "namespace", &["process"])?;
+        let isolation = self.parse("isolation", "namespace", |text| match text {
+            "namespace" => Ok(Isolation::Namespace),
+            "process" => Ok(Isolation::Process),
+            _ => Err("it must be namespace or process"),
+        })?;
         let listen = self.parse("listen", "127.0.0.1:9000", |text| {
             text.parse::<SocketAddr>().map_err(|_| "it must look like 127.0.0.1:9000")
         })?;
@@ -201,12 +205,10 @@ impl Settings {
             _ => Err("it must be none, nat or host"),
         })?;
         if network == Some(Network::Host) && !insecure {
-            return Err(Failure::usage(format!(
-                "{} host would let functions use this server's AWS API and every other service of \
-                 this machine, and there are no credentials yet",
-                self.name("network")
-            ))
-            .hint("choose nat, or accept the risk with --insecure"));
+            return Err(self.open_to_functions("network", "host", "nat"));
+        }
+        if isolation == Isolation::Process {
+            self.check_without_walls(network, insecure, lambfold_sandbox::is_root())?;
         }
         let data = match (self.flag("ephemeral")?, self.values.get("data-dir")) {
             (true, _) => DataDir::Ephemeral,
@@ -240,7 +242,11 @@ impl Settings {
             region: self.parse("region", "us-east-1", Region::parse)?,
             account: self.parse("account-id", "000000000000", AccountId::parse)?,
             rootfs,
-            network: network.unwrap_or(Network::NatIfPossible),
+            isolation,
+            network: match isolation {
+                Isolation::Namespace => network.unwrap_or(Network::NatIfPossible),
+                Isolation::Process => Network::Host,
+            },
             more_rootfs,
             processors,
             max_environments: self.optional("max-environments", |text| match text.parse() {
@@ -291,20 +297,54 @@ impl Settings {
         })
     }
 
-    /// A choice of which one value is built.
-    fn only(&self, key: &str, built: &str, planned: &[&str]) -> Result<(), Failure> {
-        match self.values.get(key).map(|(text, _)| text.as_str()) {
-            None => Ok(()),
-            Some(text) if text == built => Ok(()),
-            Some(text) if planned.contains(&text) => {
-                Err(Failure::usage(format!("{} {text} is not built yet", self.name(key)))
-                    .hint(format!("{key} {built} is what this version does")))
-            }
-            Some(text) => Err(Failure::usage(format!(
-                "{} has the wrong value {text:?}: it must be {built}",
-                self.name(key)
-            ))),
+    /// Functions would reach the AWS API.
+    fn open_to_functions(&self, key: &str, value: &str, instead: &str) -> Failure {
+        Failure::usage(format!(
+            "{} {value} would let functions use this server's AWS API and every other service of \
+             this machine, and there are no credentials yet",
+            self.name(key)
+        ))
+        .hint(format!("choose {instead}, or accept the risk with --insecure"))
+    }
+
+    /// What goes with functions that are plain processes.
+    fn check_without_walls(
+        &self,
+        network: Option<Network>,
+        insecure: bool,
+        is_root: bool,
+    ) -> Result<(), Failure> {
+        let text = |key| self.values.get(key).map_or("", |(text, _)| text.as_str());
+        let process = format!("{} process", self.name("isolation"));
+        let needs_walls = |what: String, why: &str| {
+            Err(Failure::usage(format!("{what} and {process} exclude each other: {why}"))
+                .hint("leave one of them out"))
+        };
+        if !matches!(network, None | Some(Network::Host)) {
+            let what = format!("{} {}", self.name("network"), text("network"));
+            return needs_walls(what, "without walls functions are in this machine's own network");
         }
+        let own_files = "without walls functions see this machine's own files";
+        if !matches!(text("rootfs"), "" | "host") {
+            return needs_walls(format!("{} {}", self.name("rootfs"), text("rootfs")), own_files);
+        }
+        if let Some((name, (_, source))) = self.roots.iter().next() {
+            return needs_walls(format!("{name} under {}", source.name("rootfs")), own_files);
+        }
+        if text("cpu") == "aws" {
+            let what = format!("{} aws", self.name("cpu"));
+            return needs_walls(what, "without walls nothing limits what functions take");
+        }
+        if is_root {
+            return Err(Failure::usage(format!(
+                "{process} is refused to root: every function would be root on this machine"
+            ))
+            .hint("run lambfold serve as an ordinary user, or choose namespace"));
+        }
+        if !insecure {
+            return Err(self.open_to_functions("isolation", "process", "namespace"));
+        }
+        Ok(())
     }
 
     fn name(&self, key: &str) -> String {

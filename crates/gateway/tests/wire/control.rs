@@ -253,7 +253,11 @@ async fn a_request_over_the_limit_of_code_is_refused() {
 async fn what_is_around() {
     let service = Service::start().await;
     assert_eq!(service.call("GET", "/health/live", "", b"").await.text(), "live\n");
-    assert_eq!(service.call("GET", "/health/ready", "", b"").await.status, 200);
+    let ready = service.call("GET", "/health/ready", "", b"").await;
+    assert_eq!((ready.status, &*ready.text()), (200, "ready\n"));
+    let lesser = Service::with(Default::default(), Some("less than usual".to_owned())).await;
+    let ready = lesser.call("GET", "/health/ready", "", b"").await;
+    assert_eq!((ready.status, &*ready.text()), (200, "ready\nwarning: less than usual\n"));
     service.gateway.set_ready(false);
     assert_eq!(service.call("GET", "/health/ready", "", b"").await.status, 503);
     let metrics = service.call("GET", "/metrics", "", b"").await;

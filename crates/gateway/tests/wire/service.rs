@@ -127,6 +127,10 @@ impl Service {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, None).await
+    }
+
+    pub(crate) async fn with(limits: Limits, warning: Option<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let scope = Scope {
             account: AccountId::parse("000000000000").unwrap(),
@@ -140,7 +144,7 @@ impl Service {
         let logs = Logs::open(&folder.path().join("logs"), Default::default()).unwrap();
         let fakes = Fakes::default();
         let invoker = Invoker::new(control.clone(), fakes.clone(), store, clock);
-        let config = Config { scope: scope.clone(), hosts: Vec::new(), limits };
+        let config = Config { scope: scope.clone(), hosts: Vec::new(), warning, limits };
         let metrics = || vec![Metric { name: "lambfold_environments", help: "Now.", value: 2.0 }];
         let traces = Hub::new();
         let tools =

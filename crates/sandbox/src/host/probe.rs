@@ -8,7 +8,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Sandbox, Sandboxes};
 use crate::capabilities::Capabilities;
-use crate::network;
 use crate::spec::{Command, Config, CreateError, Event, ExitStatus, Spec, StartError};
 use crate::step::{Step, StepError, StepOutcome, StepReport};
 
@@ -128,7 +127,7 @@ fn report(
                 name,
                 outcome: StepOutcome::Fails,
                 explanation: format!("{explanation} It failed: {error}"),
-                remedy: remedy_of(error).to_owned(),
+                remedy: error.remedy().to_owned(),
             };
         }
         Some(error) if error.step < step => {
@@ -149,40 +148,6 @@ fn report(
         outcome: StepOutcome::Lesser,
         explanation: format!("{explanation} But {}.", whats.join("; ")),
         remedy: remedies.join("; "),
-    }
-}
-
-/// What to do about a step that failed.
-fn remedy_of(error: &StepError) -> &'static str {
-    let refused = matches!(error.errno, libc::EPERM | libc::EACCES);
-    match error.step {
-        Step::WorkFolder if error.errno == libc::EWOULDBLOCK => {
-            "stop the server that uses this data folder"
-        }
-        Step::WorkFolder => "choose a data folder that you may write to",
-        Step::UserNamespace | Step::GuestUserNamespace if error.errno == libc::ENOSPC => {
-            "raise user.max_user_namespaces with sysctl"
-        }
-        Step::UserNamespace | Step::GuestUserNamespace if refused => {
-            "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, or \
-             kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
-        }
-        Step::NetworkLink | Step::NetworkRules | Step::NetworkForwarding => network::REMEDY,
-        Step::MountProc if refused => {
-            "a container that masks /proc forbids a new one: run it with unmasked /proc \
-             (--security-opt systempaths=unconfined), or on the host"
-        }
-        Step::MountNamespace | Step::RootTemplate | Step::PivotRoot | Step::Clone if refused => {
-            "a container or security module forbids namespaces: run on the host, or allow \
-             unshare and mount"
-        }
-        _ if error.errno == libc::ENOSYS || error.errno == libc::EINVAL => {
-            "use Linux 5.15 or newer"
-        }
-        _ if error.errno == libc::EMFILE || error.errno == libc::ENFILE => {
-            "raise the limit of open files (ulimit -n)"
-        }
-        _ => "run as root, or report this with the line above",
     }
 }
 

@@ -128,11 +128,63 @@ fn the_network_is_nat_where_it_can_be_had_and_the_hosts_only_when_asked_for_twic
 }
 
 #[test]
+fn functions_are_without_walls_only_when_asked_for_twice_and_never_as_root() {
+    let settings = |pairs: &[(&'static str, &str)]| {
+        let walls = environment(&[("ephemeral", "true"), ("isolation", "process")]);
+        flags(pairs).or(walls).expect("merge")
+    };
+    let check = |pairs: &[(&'static str, &str)], is_root| {
+        let settings = settings(pairs);
+        let network = settings.values.get("network").map(|(text, _)| match text.as_str() {
+            "host" => Network::Host,
+            "nat" => Network::Nat,
+            _ => Network::None,
+        });
+        let insecure = settings.flag("insecure").expect("a flag");
+        settings.check_without_walls(network, insecure, is_root).map_err(|why| message(&why))
+    };
+    assert_eq!(check(&[("insecure", "true")], false), Ok(()));
+    let host = [("insecure", "true"), ("network", "host"), ("rootfs", "host"), ("cpu", "weight")];
+    assert_eq!(check(&host, false), Ok(()));
+    for (pairs, is_root, expected) in [
+        (
+            &[][..],
+            false,
+            "LAMBFOLD_ISOLATION process would let functions use this server's AWS API",
+        ),
+        (&[("insecure", "true")], true, "LAMBFOLD_ISOLATION process is refused to root"),
+        (&[("network", "nat")], false, "--network nat and LAMBFOLD_ISOLATION process exclude"),
+        (&[("network", "none")], false, "--network none and LAMBFOLD_ISOLATION process exclude"),
+        (&[("rootfs", "/usr")], false, "--rootfs /usr and LAMBFOLD_ISOLATION process exclude"),
+        (&[("cpu", "aws")], false, "--cpu aws and LAMBFOLD_ISOLATION process exclude"),
+    ] {
+        let text = check(pairs, is_root).expect_err(expected);
+        assert!(text.starts_with(expected), "{text}");
+    }
+    let text = "isolation = 'process'\n[rootfs]\nother = '/usr'";
+    let file = Settings::from_file(text, Source::File("x.toml".into())).expect("file");
+    let text = message(&file.check_without_walls(None, true, false).expect_err("another root"));
+    assert!(text.starts_with("other under rootfs in x.toml and isolation in x.toml"), "{text}");
+    // As whoever runs this.
+    match resolve(&settings(&[("insecure", "true")])) {
+        Ok(config) if !lambfold_sandbox::is_root() => {
+            assert_eq!((config.isolation, config.network), (Isolation::Process, Network::Host));
+        }
+        Err(failure) if lambfold_sandbox::is_root() => {
+            assert!(message(&failure).contains("is refused to root"), "{failure:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let config = resolve(&flags(&[("ephemeral", "true")])).expect("resolve");
+    assert_eq!(config.isolation, Isolation::Namespace, "it is never chosen by itself");
+}
+
+#[test]
 fn wrong_values_name_their_source() {
     let cases: [(Settings, &str); 12] = [
         (flags(&[("listen", "9000")]), "--listen has the wrong value \"9000\""),
         (environment(&[("strict", "maybe")]), "LAMBFOLD_STRICT has the wrong value \"maybe\""),
-        (flags(&[("isolation", "process")]), "--isolation process is not built yet"),
+        (flags(&[("isolation", "none")]), "--isolation has the wrong value \"none\": it must be"),
         (flags(&[("network", "host")]), "--network host would let functions use"),
         (flags(&[("network", "x")]), "--network has the wrong value \"x\""),
         (flags(&[("cpu", "all")]), "--cpu has the wrong value \"all\": it must be weight or aws"),
