@@ -22,6 +22,7 @@ mod e2e {
     mod network;
     mod parallel;
     mod php;
+    mod process;
     mod results;
     mod shell;
     mod streaming;

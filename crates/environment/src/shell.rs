@@ -164,6 +164,7 @@ impl Launcher {
         let place = Place { stdio: Mutex::new(Some(stdio)), end: sender };
         let change = move |command: &mut Command| {
             command.programs = SHELLS.map(str::to_owned).to_vec();
+            command.args.clear();
             if let ShellKind::Terminal { name, .. } = kind {
                 command.env.retain(|(variable, _)| variable != "TERM");
                 command.env.push(("TERM".to_owned(), name));

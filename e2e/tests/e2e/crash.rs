@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(super) struct Server {
     child: Child,
     pub(super) endpoint: String,
+    /// What it said before it was ready, a line each.
+    pub(super) said: Vec<String>,
 }
 
 /// A folder for a copy of the program and its data.
@@ -23,6 +25,8 @@ pub(super) struct Place {
     program: PathBuf,
     /// User and group that run it, when not those of the test.
     user: Option<(u32, u32)>,
+    /// More arguments for `serve`.
+    more: &'static [&'static str],
 }
 
 impl Place {
@@ -35,7 +39,7 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("lambfold");
         std::fs::copy(lambfold(), &program).unwrap();
-        let place = Self { folder, program, user };
+        let place = Self { folder, program, user, more: &[] };
         if let Some((user, group)) = user {
             let open = std::fs::Permissions::from_mode(0o755);
             std::fs::set_permissions(place.folder.path(), open.clone()).unwrap();
@@ -46,14 +50,21 @@ impl Place {
         place
     }
 
-    fn data(&self) -> PathBuf {
+    /// With these arguments for its servers.
+    pub(super) fn with(self, more: &'static [&'static str]) -> Self {
+        Self { more, ..self }
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data());
-        command.stderr(Stdio::piped());
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.data())
+            .args(self.more);
         if let Some((user, group)) = self.user {
             // Nothing of root's environment; the supplementary groups go with the user.
             command.uid(user).gid(group).current_dir(self.data());
@@ -66,18 +77,7 @@ impl Place {
     }
 
     pub(super) fn start(&self) -> Server {
-        let mut child = self.command().spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut seen = Vec::new();
-        let endpoint = loop {
-            let Some(Ok(line)) = lines.next() else { panic!("it did not start: {seen:?}") };
-            if let Some((_, address)) = line.split_once("ready at ") {
-                break address.trim().to_owned();
-            }
-            seen.push(line);
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        Server { child, endpoint }
+        Server::of(&mut self.command())
     }
 
     /// The id that names everything that the kernel holds for this data folder.
@@ -111,6 +111,22 @@ impl Place {
 }
 
 impl Server {
+    /// Starts one and waits until it is ready.
+    pub(super) fn of(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        let endpoint = loop {
+            let Some(Ok(line)) = lines.next() else { panic!("it did not start: {said:?}") };
+            if let Some((_, address)) = line.split_once("ready at ") {
+                break address.trim().to_owned();
+            }
+            said.push(line);
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, endpoint, said }
+    }
+
     pub(super) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -6,16 +6,16 @@ use std::path::Path;
 use std::process::Command;
 
 /// An AWS CLI and how it is told where the server is.
-struct Aws {
-    program: String,
-    endpoint: String,
+pub(super) struct Aws {
+    pub(super) program: String,
+    pub(super) endpoint: String,
     /// Debian's 2.9.19, which does not know `AWS_ENDPOINT_URL`; PyPI's is version 1, which takes
     /// a payload as it is.
-    version_2: bool,
+    pub(super) version_2: bool,
 }
 
 impl Aws {
-    fn run(&self, args: &[&str]) -> Value {
+    pub(super) fn run(&self, args: &[&str]) -> Value {
         let mut command = Command::new(&self.program);
         command.args(args).env_remove("AWS_ENDPOINT_URL").envs([
             ("AWS_REGION", "us-east-1"),
@@ -36,7 +36,7 @@ impl Aws {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
-    fn invoke(&self, work: &Path, function: &str, payload: &str) -> (Value, String) {
+    pub(super) fn invoke(&self, work: &Path, function: &str, payload: &str) -> (Value, String) {
         let out = work.join("answer.json");
         let out_text = out.to_str().unwrap();
         let mut args = vec!["lambda", "invoke", "--function-name", function, "--payload", payload];
@@ -48,7 +48,7 @@ impl Aws {
         (reply, std::fs::read_to_string(out).unwrap())
     }
 
-    fn create(&self, name: &str, zip: &Path, layers: &[&str]) -> Value {
+    pub(super) fn create(&self, name: &str, zip: &Path, layers: &[&str]) -> Value {
         let zip = format!("fileb://{}", zip.display());
         let mut args = vec![
             "lambda",

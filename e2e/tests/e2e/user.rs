@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 const USER: &str = "lambfold-test";
 
 /// User and group to run the server as; none when the test is nobody special itself.
-fn ordinary_user() -> Option<(u32, u32)> {
+pub(super) fn ordinary_user() -> Option<(u32, u32)> {
     if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
         return None;
     }
@@ -28,16 +28,16 @@ fn ordinary_user() -> Option<(u32, u32)> {
 
 /// A process as everybody may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Process {
+pub(super) struct Process {
     parent: u32,
-    user: u32,
+    pub(super) user: u32,
     /// In clock ticks since boot; with its id it names a process for good.
-    started: u64,
-    command: String,
+    pub(super) started: u64,
+    pub(super) command: String,
 }
 
 /// All processes that have not ended.
-fn processes() -> BTreeMap<u32, Process> {
+pub(super) fn processes() -> BTreeMap<u32, Process> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(id) = entry.file_name().to_string_lossy().parse() else { continue };
@@ -69,7 +69,7 @@ fn processes() -> BTreeMap<u32, Process> {
 }
 
 /// A process and all that descend from it.
-fn family(eldest: u32) -> BTreeMap<u32, Process> {
+pub(super) fn family(eldest: u32) -> BTreeMap<u32, Process> {
     let all = processes();
     let mut found = BTreeMap::from([(eldest, all[&eldest].clone())]);
     loop {
