@@ -124,6 +124,26 @@ fn a_function_has_its_code_a_folder_and_addresses_of_its_own() {
 }
 
 #[test]
+fn the_built_in_bash_runtime_works_in_the_functions_own_zip() {
+    let place = place();
+    let server = place.start();
+    let api = Api::new(&server.endpoint);
+    let built = root().join("target/bootstraps/bash-bootstrap");
+    assert!(built.exists(), "{} is missing: run `tools/bootstraps`", built.display());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(&built, folder.path().join("bootstrap")).unwrap();
+    let function = "handler () { printf '%s' \"$1\"; basename \"$LAMBDA_TASK_ROOT\" >&2; }\n";
+    std::fs::write(folder.path().join("function.sh"), function).unwrap();
+    api.create_from("f", folder.path(), json!({}));
+    for event in [json!({ "n": 1 }), json!({ "n": 2 })] {
+        let reply = api.invoke_tail("f", &event);
+        assert_eq!(reply.json(), event, "{}", reply.text());
+        assert!(reply.log().contains("REPORT RequestId: "), "{}", reply.log());
+    }
+    server.stop();
+}
+
+#[test]
 fn errors_crashes_and_time_outs_are_what_they_are_with_walls() {
     let place = place();
     let server = place.start();
