@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) leaving: watch::Sender<usize>,
     /// Budget of the init phase.
     pub(crate) init_limit: Duration,
+    /// Of whom alone connections to the Runtime API are taken; `None`: nobody else can connect.
+    pub(crate) only_of_user: Option<u32>,
     /// How many runtime processes were given up: connections of earlier ones are closed.
     pub(crate) generation: AtomicU64,
     /// Shows its calls to whoever watches the function.

@@ -11,9 +11,11 @@ use lambfold_runtime_api::{
 use lambfold_trace::Tap;
 use lambfold_types::{Answer, Architecture, FunctionVersion, Invocation, PhaseEnd};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
@@ -254,6 +256,17 @@ impl Host for Inner {
 
     fn tap(&self) -> Option<&Tap> {
         Some(&self.ctx.tap)
+    }
+
+    /// With walls nobody else can connect: there is a namespace, or a rule of the kernel.
+    fn admits(&self, connection: &TcpStream) -> bool {
+        let Some(user) = self.ctx.only_of_user else { return true };
+        match (connection.peer_addr(), connection.local_addr()) {
+            (Ok(SocketAddr::V4(peer)), Ok(SocketAddr::V4(own))) => {
+                lambfold_sandbox::user_of_peer(peer, own) == Some(user)
+            }
+            _ => false,
+        }
     }
 
     fn next(&self, caller: Caller<'_>) -> NextReply {

@@ -340,6 +340,7 @@ impl Launcher {
             command,
             extensions: folders.extensions.clone(),
             leaving: self.leaving.clone(),
+            only_of_user: (!self.walls).then(lambfold_sandbox::own_user),
             generation: AtomicU64::new(0),
             tap,
             shell,

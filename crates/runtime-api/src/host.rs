@@ -9,6 +9,7 @@ use lambfold_http1::Fields;
 use lambfold_trace::Tap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -30,6 +31,12 @@ pub trait Host: Send + Sync + 'static {
     /// Where its calls are shown to whoever watches them; nowhere, unless it has a place for that.
     fn tap(&self) -> Option<&Tap> {
         None
+    }
+
+    /// Whether the peer of a connection may speak to it: everybody who can reach it, unless the host
+    /// says otherwise. Asked once for each connection.
+    fn admits(&self, _connection: &TcpStream) -> bool {
+        true
     }
 
     /// `GET invocation/next`.

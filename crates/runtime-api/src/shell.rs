@@ -72,6 +72,9 @@ pub async fn serve<H: Host>(listeners: Vec<TcpListener>, host: Arc<H>, limits: L
         };
         tokio::select! {
             (permit, accepted) = accepted => match accepted {
+                Ok(stream) if !host.admits(&stream) => {
+                    tracing::warn!("a stranger's connection to the runtime api was closed");
+                }
                 Ok(stream) => {
                     let (budget, host) = (Arc::clone(&budget), Arc::clone(&host));
                     let connection =

@@ -54,6 +54,11 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The user that this process acts as (effective user id).
+pub fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 type Done = Box<dyn FnOnce(Result<Sandbox, CreateError>) + Send>;
 
 /// What somebody asked for.

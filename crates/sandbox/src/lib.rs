@@ -36,8 +36,9 @@ mod wire;
 pub use capabilities::{Capabilities, FreezeMode, IdMode, Note, ShellView, TmpMode};
 pub use host::{
     MemorySqueeze, Program, Sandbox, Sandboxes, SocketRequest, dispatch, input_pipe, is_root,
-    output_pipe, probe, set_size, sweep, terminal,
+    output_pipe, own_user, probe, set_size, sweep, terminal,
 };
+pub use network::user_of_peer;
 pub use spec::{
     Bind, CPU_PERIOD_US, Command, Config, CreateError, Event, ExitStatus, Fault, Isolation,
     Network, ProcessId, Rootfs, Spec, StartError, Stock, User, Victim,

@@ -135,10 +135,32 @@ impl Socket {
         Socket::open(Some(rustix::net::netlink::NETFILTER))
     }
 
+    /// For questions about sockets.
+    pub(crate) fn diagnosis() -> io::Result<Socket> {
+        Socket::open(Some(rustix::net::netlink::SOCK_DIAG))
+    }
+
     fn open(protocol: Option<Protocol>) -> io::Result<Socket> {
         let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
         let fd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, protocol)?;
         Ok(Socket(fd))
+    }
+
+    /// Asks for one thing, and returns the beginning of the answer.
+    pub(crate) fn ask(&self, message: &Message) -> io::Result<Vec<u8>> {
+        let kernel = SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(&self.0, &message.0, SendFlags::empty(), &kernel)?;
+        let mut answer = [0u8; ANSWER_BYTES];
+        loop {
+            match rustix::net::recv(&self.0, &mut answer[..], RecvFlags::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+                Ok((length, _)) => match parse_answer(&answer[..length]) {
+                    Some((_, errno @ 1..)) => return Err(io::Error::from_raw_os_error(errno)),
+                    _ => return Ok(answer[..length].to_vec()),
+                },
+            }
+        }
     }
 
     /// Asks for all of it in one packet and waits for the answers; the first error is the outcome.

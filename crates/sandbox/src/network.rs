@@ -5,6 +5,7 @@ mod block;
 mod forwarding;
 mod nat;
 mod nft;
+mod peer;
 mod resolver;
 mod rules;
 mod shared;
@@ -17,6 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub(crate) use nat::{Nat, sweep};
+pub use peer::user_of_peer;
 pub(crate) use resolver::PORT as NAME_PORT;
 pub(crate) use shared::{Numbers, Shared};
 

@@ -8,7 +8,7 @@ use super::user::{family, ordinary_user, processes};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -89,6 +89,16 @@ fn a_function_has_its_code_a_folder_and_addresses_of_its_own() {
     }
     let user = ordinary_user().map_or_else(|| run(&api, "f", "id -u"), |(id, _)| format!("{id}\n"));
     assert_eq!(run(&api, "f", "id -u; pwd"), format!("{user}{task}\n"));
+    // The Runtime API is its user's.
+    let mut peer = std::net::TcpStream::connect(get("AWS_LAMBDA_RUNTIME_API")).unwrap();
+    let mut answer = Vec::new();
+    // Closed before it was read is an error.
+    let _ = peer.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let _ = peer.read_to_end(&mut answer);
+    match ordinary_user() {
+        Some(_) => assert_eq!(text(&answer), "", "root is another user"),
+        None => assert!(text(&answer).starts_with("HTTP/1.1 404"), "{}", text(&answer)),
+    }
     // By mistake nobody writes to the code.
     let written = run(&api, "f", "echo x 2> /dev/null > $LAMBDA_TASK_ROOT/file || echo refused");
     assert_eq!(written, "refused\n");
