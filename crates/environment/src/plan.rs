@@ -74,6 +74,10 @@ fn shell_script(path: &Path) -> Option<Option<String>> {
         return None;
     }
     file.take(256).read_to_end(&mut head).ok()?;
+    option_of_sh(&head)
+}
+
+fn option_of_sh(head: &[u8]) -> Option<Option<String>> {
     let line = head.split(|byte| *byte == b'\n').next()?;
     let line = std::str::from_utf8(line).ok()?.strip_prefix("#!")?.trim_matches([' ', '\t']);
     let (program, option) = match line.split_once([' ', '\t']) {
@@ -177,5 +181,18 @@ mod tests {
         assert_eq!(file(b"#!/bin/sh\n", 0o644), None, "the kernel is to refuse it");
         let missing = folder.path().join("missing").display().to_string();
         assert_eq!(on_host(missing.clone()), (vec![missing], Vec::new()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_head_of_a_file_is_survived(
+            start in proptest::sample::select(vec!["", "#!", "#!/bin/sh", "#! \t/bin/sh "]),
+            rest: Vec<u8>,
+        ) {
+            let head = [start.as_bytes(), &rest].concat();
+            if let Some(Some(option)) = option_of_sh(&head) {
+                proptest::prop_assert!(!option.contains('\n') && option.trim_matches([' ', '\t']) == option);
+            }
+        }
     }
 }

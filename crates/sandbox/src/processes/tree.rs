@@ -30,16 +30,20 @@ pub(super) fn children(parent: Pid) -> Vec<Pid> {
 
 /// All that descend from a process, each after its parent.
 pub(super) fn below(eldest: Pid) -> Vec<Pid> {
-    let mut parents = if are_listed() { None } else { Some(parents()) };
+    if are_listed() {
+        return descend(eldest, listed);
+    }
+    let mut parents = parents();
+    descend(eldest, |parent| parents.remove(&parent).unwrap_or_default())
+}
+
+fn descend(eldest: Pid, mut children: impl FnMut(Pid) -> Vec<Pid>) -> Vec<Pid> {
     let mut found = vec![eldest];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
-        let children = match &mut parents {
-            None => listed(parent),
-            Some(parents) => parents.remove(&parent).unwrap_or_default(),
-        };
         // Who is adopted while this runs is seen twice.
-        let new: Vec<_> = children.into_iter().filter(|child| !found.contains(child)).collect();
+        let mut new = children(parent);
+        new.retain(|child| !found.contains(child));
         found.extend(new);
         next += 1;
     }
@@ -108,15 +112,17 @@ mod tests {
         let mut up = [0; 3];
         shell.stdout.take().unwrap().read_exact(&mut up).unwrap();
         let eldest = Pid::from_child(&shell);
-        let found = below(eldest);
+        let sorted = |mut list: Vec<Pid>| {
+            list.sort_by_key(|pid| pid.as_raw_nonzero());
+            list
+        };
+        let found = sorted(descend(eldest, listed));
         assert_eq!(found.len(), 3, "{found:?}");
-        let by_parents = parents();
-        let mut direct = children(eldest);
-        let mut also = by_parents[&eldest].clone();
-        direct.sort_by_key(|pid| pid.as_raw_nonzero());
-        also.sort_by_key(|pid| pid.as_raw_nonzero());
-        assert_eq!(direct, also);
-        assert_eq!(direct.len(), 2);
+        let mut all = parents();
+        assert_eq!(sorted(all[&eldest].clone()), sorted(listed(eldest)));
+        assert_eq!(sorted(descend(eldest, |pid| all.remove(&pid).unwrap_or_default())), found);
+        assert_eq!(sorted(below(eldest)), found);
+        assert_eq!(children(eldest).len(), 2);
         let peak = memory_peak_bytes(shell.id());
         assert!(peak > 1 << 20, "{peak} bytes");
         shell.kill().unwrap();
