@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn with_one_processor_bash_needs_it() {
+    fn with_one_processor_the_other_one_needs_it() {
         let mut clocked = Clocked::new(1);
         for _ in 0..10 {
             assert_eq!(clocked.event(50, 50), (false, false));

@@ -443,12 +443,13 @@ fn start_spawner(shared: &Shared) -> Result<Started, StartError> {
     let program = shared.config.program.executable();
     let failed = |source| StartError::Execute { program: program.path.clone(), source };
     let (ours, theirs) = wire::pair().map_err(failed)?;
-    let mut child = program.spawn(theirs).map_err(failed)?;
+    let (mut child, note) = program.spawn(theirs).map_err(failed)?;
     let answer =
         wire::send(ours.as_fd(), &ToSpawner::Start(Box::new(shared.config.clone())), &[], true)
             .and_then(|()| Receiver::new().receive(&ours, true));
     match answer {
-        Ok(Received::Message(FromSpawner::Ready(capabilities), mut rules)) => {
+        Ok(Received::Message(FromSpawner::Ready(mut capabilities), mut rules)) => {
+            capabilities.notes.extend(note);
             let servers = &capabilities.relayed_name_servers;
             let sockets = rules.split_off(rules.len().saturating_sub(2 * servers.len()));
             let relay = (!servers.is_empty()).then(|| Relay::start(servers, sockets)).transpose();

@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
+use crate::capabilities::Note;
 use crate::spawner;
+use crate::step::Step;
 
 /// What is executed as the spawner.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +22,7 @@ pub enum Program {
     /// Another program that does.
     File(PathBuf),
     /// The bytes of one, from this crate's `lambfold-spawner`. Where memory cannot be executed, it
-    /// is the running program after all.
+    /// is the running program after all, which a note among the capabilities says.
     Bytes(&'static [u8]),
 }
 
@@ -29,6 +31,8 @@ pub(super) struct Executable {
     pub(super) path: PathBuf,
     /// What the path leads to, where that is memory.
     memory: Option<OwnedFd>,
+    /// It was to be memory.
+    was_memory: bool,
 }
 
 /// The very file that runs, even when an update has replaced it under its name.
@@ -45,13 +49,13 @@ impl Program {
             (_, Some(memory)) => format!("/proc/self/fd/{}", memory.as_raw_fd()).into(),
             (_, None) => ITSELF.into(),
         };
-        Executable { path, memory }
+        Executable { path, memory, was_memory: matches!(self, Program::Bytes(_)) }
     }
 }
 
 impl Executable {
-    /// Executes it with this as its number 0.
-    pub(super) fn spawn(&self, socket: OwnedFd) -> io::Result<Child> {
+    /// Executes it with this as its number 0; with what is to be known of it.
+    pub(super) fn spawn(&self, socket: OwnedFd) -> io::Result<(Child, Option<Note>)> {
         let spawn = |path: &Path, socket| {
             Command::new(path)
                 .arg0(spawner::ROLE)
@@ -65,9 +69,17 @@ impl Executable {
         if self.memory.is_some()
             && let Ok(child) = spawn(&self.path, socket.try_clone()?)
         {
-            return Ok(child);
+            return Ok((child, None));
         }
-        spawn(if self.memory.is_some() { Path::new(ITSELF) } else { &self.path }, socket)
+        let path = if self.memory.is_some() { Path::new(ITSELF) } else { &self.path };
+        let lesser = self.was_memory.then(|| {
+            let what = "the small program that makes sandboxes cannot be executed from memory, and \
+                        this whole one does it: each takes longer and holds more";
+            let remedy = "allow files in memory to be executed (vm.memfd_noexec=0, no rule of a \
+                          security module against it)";
+            Note::new(Step::Clone, what, remedy)
+        });
+        Ok((spawn(path, socket)?, lesser))
     }
 }
 

@@ -23,6 +23,10 @@ pub const TESTS: &[Test] = &[
     ("death::a_sweep_spares_other_owners", a_sweep_spares_other_owners),
     ("death::a_program_without_dispatch_is_an_error", a_program_without_dispatch),
     ("death::a_program_of_other_sources_is_an_error", a_program_of_other_sources),
+    (
+        "death::a_program_that_cannot_be_executed_from_memory_is_told",
+        a_program_that_cannot_be_executed_from_memory,
+    ),
 ];
 
 /// A process of the host's, by a word of its command line.
@@ -390,6 +394,14 @@ fn a_program_without_dispatch() {
     let (mut config, _dir) = crate::world::config();
     config.program = Program::File("/missing".into());
     assert!(matches!(Sandboxes::start(config), Err(StartError::Execute { .. })));
+}
+
+fn a_program_that_cannot_be_executed_from_memory() {
+    let (mut config, _dir) = config();
+    config.program = Program::Bytes(b"no program");
+    let sandboxes = Sandboxes::start(config).unwrap();
+    let notes = &sandboxes.capabilities().notes;
+    assert!(notes.iter().any(|note| note.what.contains("executed from memory")), "{notes:?}");
 }
 
 /// This crate's spawner, as it would be if it had been built from other sources.
