@@ -23,6 +23,9 @@ const FUNCTION_ARN: &str = "Lambda-Runtime-Invoked-Function-Arn";
 const TRACE_ID: &str = "Lambda-Runtime-Trace-Id";
 const CLIENT_CONTEXT: &str = "Lambda-Runtime-Client-Context";
 const CONTENT_TYPE: &str = "Content-Type";
+/// Ours; AWS does not tell. With the value that function URLs have for it where the caller reads the
+/// answer as it comes, absent otherwise.
+const INVOKE_MODE: &str = "Lambfold-Invoke-Mode";
 
 impl Event {
     /// Names and values of the headers of the `next` answer that hold text; empty values are left
@@ -35,6 +38,7 @@ impl Event {
             (TRACE_ID, invocation.trace_id.as_deref()),
             (CLIENT_CONTEXT, invocation.client_context.as_deref()),
             (CONTENT_TYPE, Some(content_type.unwrap_or("application/json"))),
+            (INVOKE_MODE, invocation.sink.as_ref().map(|_| "RESPONSE_STREAM")),
         ]
         .into_iter()
         .filter_map(|(name, text)| Some((name, text.filter(|text| !text.is_empty())?)))

@@ -14,6 +14,7 @@ pub struct Invocation {
     cognito_identity: Option<String>,
     tenant_id: Option<String>,
     content_type: String,
+    caller_streams: bool,
     body: Vec<u8>,
 }
 
@@ -42,6 +43,7 @@ impl Invocation {
             cognito_identity: owned("Lambda-Runtime-Cognito-Identity"),
             tenant_id: owned("Lambda-Runtime-Aws-Tenant-Id"),
             content_type: owned("Content-Type").unwrap_or_else(|| "application/json".to_owned()),
+            caller_streams: text("Lambfold-Invoke-Mode") == Some("RESPONSE_STREAM"),
             body: response.body,
         })
     }
@@ -90,6 +92,12 @@ impl Invocation {
     /// The event's media type, `application/json` unless the caller said otherwise.
     pub fn content_type(&self) -> &str {
         &self.content_type
+    }
+
+    /// Whether the caller reads the answer as it comes. Lambfold tells; AWS does not, and there this
+    /// is false.
+    pub fn caller_streams(&self) -> bool {
+        self.caller_streams
     }
 
     /// The event's bytes, unchanged.

@@ -109,11 +109,12 @@ impl Call {
 /// The value of a header that is shown, if it is one of those: what the Runtime API gives a
 /// meaning to, and what describes the message. All others may hold anything.
 fn shown(name: &str, value: &[u8]) -> Option<String> {
-    const PLAIN: [&str; 7] = [
+    const PLAIN: [&str; 8] = [
         "connection",
         "content-length",
         "content-type",
         "expect",
+        "lambfold-invoke-mode",
         "trailer",
         "transfer-encoding",
         "user-agent",

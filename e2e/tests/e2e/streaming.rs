@@ -28,11 +28,7 @@ fn shell_functions_and_pages_stream() {
     let script = "handler() {\n  lambda_stream text/plain\n  echo first\n  exec sleep 60\n}\n";
     function(&api, "shell", &bash, ("function.sh", script), json!({ "Timeout": 8 }));
     let page = "<?php header('Content-Type: text/plain'); echo 'first'; flush(); sleep(60);";
-    let more = json!({
-        "Timeout": 8,
-        "MemorySize": 256,
-        "Environment": { "Variables": { "LAMBFOLD_PHP_STREAM": "1" } },
-    });
+    let more = json!({ "Timeout": 8, "MemorySize": 256 });
     function(&api, "page", &php, ("index.php", page), more);
     python("first_chunk.py", &[server.url(), "shell", "page"]);
 }

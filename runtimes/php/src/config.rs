@@ -21,8 +21,8 @@ pub(crate) struct Config {
     /// Where the function's code is; the working directory.
     pub(crate) root: PathBuf,
     pub(crate) mode: Mode,
-    /// Whether pages are streamed.
-    pub(crate) stream: bool,
+    /// Whether pages are streamed; unset: where the platform says that the caller streams.
+    pub(crate) stream: Option<bool>,
     /// How long before the deadline a handler is stopped; none: chosen by the time it has.
     pub(crate) stop_before: Option<Duration>,
     /// After how many pages a php-cgi is renewed; none for never.
@@ -115,8 +115,9 @@ impl Config {
             other => return Err(wrong("LAMBFOLD_PHP_MODE", other, "auto, function or unset")),
         };
         let stream = match text("LAMBFOLD_PHP_STREAM").as_str() {
-            "" | "0" => false,
-            "1" => true,
+            "" => None,
+            "0" => Some(false),
+            "1" => Some(true),
             other => return Err(wrong("LAMBFOLD_PHP_STREAM", other, "1, 0 or unset")),
         };
         let allowed = "a number of milliseconds, 0 for never";
@@ -212,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_pages_for_http_and_no_streams() {
+    fn nothing_said_is_pages_for_http_and_streams_for_who_streams() {
         let config = config(&[]).expect("valid");
-        assert_eq!((config.mode, config.stream, config.stop_before), (Mode::Auto, false, None));
+        assert_eq!((config.mode, config.stream, config.stop_before), (Mode::Auto, None, None));
         assert_eq!(config.memory_mib, None);
     }
 
@@ -224,7 +225,10 @@ mod tests {
             config(&[("LAMBFOLD_PHP_MODE", "function")]).expect("valid").mode,
             Mode::Function
         );
-        assert!(config(&[("LAMBFOLD_PHP_STREAM", "1")]).expect("valid").stream);
+        for (value, stream) in [("1", true), ("0", false)] {
+            let config = config(&[("LAMBFOLD_PHP_STREAM", value)]).expect("valid");
+            assert_eq!(config.stream, Some(stream));
+        }
         let config_128 = config(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")]).expect("valid");
         assert_eq!(config_128.memory_mib, Some(128));
         for (name, value) in [

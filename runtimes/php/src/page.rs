@@ -140,20 +140,21 @@ impl Page {
         invocation: &Invocation,
     ) -> Result<(), Error> {
         let request_id = invocation.request_id();
+        let is_stream = config.stream.unwrap_or_else(|| invocation.caller_streams());
         let script = Script { file: &config.file };
         let bytes = match params::request(script, event, invocation) {
             Ok(request) => request.with_body(&event.body),
             Err(error) => {
                 log::error(&error);
                 let head = Head { status: 431, reason: None, headers: Vec::new() };
-                let mut reply = Reply::new(client, config.stream, request_id);
+                let mut reply = Reply::new(client, is_stream, request_id);
                 reply.begin(head, &[])?;
                 return reply.finish(event.format);
             }
         };
         let remaining = invocation.remaining();
         let stop_at = config.stop_at(Instant::now(), remaining);
-        let mut reply = Reply::new(client, config.stream, request_id);
+        let mut reply = Reply::new(client, is_stream, request_id);
         let ended = self.exchange(&bytes, stop_at, &mut reply);
         let failure = match ended {
             Err(Failed::Client(error)) => return Err(error),

@@ -22,6 +22,7 @@ fn an_event_arrives_with_all_that_the_platform_says_about_it() {
             .with_field("Lambda-Runtime-Client-Context", "{\"client\":\"é\"}")
             .with_field("Lambda-Runtime-Cognito-Identity", "{}")
             .with_field("Lambda-Runtime-Aws-Tenant-Id", "tenant a")
+            .with_field("Lambfold-Invoke-Mode", "RESPONSE_STREAM")
             .with_field("Content-Type", "text/plain"),
     );
     let event = client(&server).next().unwrap();
@@ -32,6 +33,7 @@ fn an_event_arrives_with_all_that_the_platform_says_about_it() {
     assert_eq!(event.client_context(), Some("{\"client\":\"é\"}"));
     assert_eq!(event.cognito_identity(), Some("{}"));
     assert_eq!(event.tenant_id(), Some("tenant a"));
+    assert!(event.caller_streams());
     assert_eq!(event.content_type(), "text/plain");
     assert!(event.function_arn().ends_with(":function:test"));
     assert_eq!(event.body(), b"{\"a\":1}");
@@ -43,6 +45,7 @@ fn what_was_not_sent_is_absent_and_the_deadline_counts_down() {
     server.push(Event::new("id", "").with_timeout(Duration::from_secs(100)));
     let event = client(&server).next().unwrap();
     assert_eq!((event.trace_id(), event.tenant_id()), (None, None));
+    assert!(!event.caller_streams());
     assert_eq!(event.body(), b"");
     let left = event.remaining();
     assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(100), "{left:?}");

@@ -53,8 +53,22 @@ fn a_stream_that_breaks_says_so_at_its_end() {
 }
 
 #[test]
-fn without_it_nothing_is_streamed() {
-    let mut runtime = index(PAGE).start();
-    std::fs::write(runtime.folder().join("go"), "").unwrap();
-    assert_eq!(runtime.http(&get("/")).text(), "firstsecond");
+fn pages_are_streamed_to_who_streams_unless_a_setting_says_otherwise() {
+    for (setting, caller_streams, is_stream) in
+        [("", false, false), ("", true, true), ("0", true, false), ("1", false, true)]
+    {
+        let mut runtime = index(PAGE).variable("LAMBFOLD_PHP_STREAM", setting).start();
+        std::fs::write(runtime.folder().join("go"), "").unwrap();
+        let mut event = runtime.event(&get("/"));
+        if caller_streams {
+            event = event.with_field("Lambfold-Invoke-Mode", "RESPONSE_STREAM");
+        }
+        let post = runtime.post(event);
+        let mode = post.field("lambda-runtime-function-response-mode");
+        assert_eq!(mode, is_stream.then_some("streaming"), "{setting:?} {caller_streams}");
+        if !is_stream {
+            let answer: Value = serde_json::from_slice(&post.body).unwrap();
+            assert_eq!(answer["body"], "firstsecond");
+        }
+    }
 }
