@@ -116,12 +116,16 @@ impl ShellSession for Session {
     }
 }
 
+/// Also when the environment is the first to go.
+const SHUTTING_DOWN: &str = "the server is shutting down";
+
 async fn serve(
     session: Session,
     client: Box<dyn Duplex>,
     mut serving: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let Session { environment, held, streams, ready, mut end, has_curl } = session;
+    let is_serving = serving.clone();
     let (from_client, mut to_client) = tokio::io::split(client);
     if !has_curl {
         let text = "there is no curl in this environment; the Runtime API can be had with a layer that has it \
@@ -146,7 +150,11 @@ async fn serve(
     let last = loop {
         tokio::select! {
             known = end.wait_for(Option::is_some) => {
-                break last(known.ok().and_then(|end| *end).unwrap_or(ShellEnd::Lost));
+                let known = known.ok().and_then(|end| *end).unwrap_or(ShellEnd::Lost);
+                if known == ShellEnd::Lost && !*is_serving.borrow() {
+                    break Frame::Failed(SHUTTING_DOWN.to_owned());
+                }
+                break last(known);
             }
             written = &mut outbound, if !is_silent => {
                 written?;
@@ -155,7 +163,7 @@ async fn serve(
             read = &mut inbound => return read,
             () = &mut init => {}
             _ = serving.wait_for(|serving| !serving) => {
-                break Frame::Failed("the server is shutting down".to_owned());
+                break Frame::Failed(SHUTTING_DOWN.to_owned());
             }
         }
     };
