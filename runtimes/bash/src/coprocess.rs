@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use lambfold_runtime_client::{FunctionError, Invocation};
 use rustix::process::Signal;
@@ -27,6 +28,8 @@ use crate::shell::{DRIVER, push_assignment};
 
 /// How often a shell looks for the next event: for about [`lambfold_runtime_client::Linger::SOON`].
 const LOOKS: &[u8] = b"40";
+/// A lane is there as soon as a shell has been copied.
+const LANE_WITHIN: Duration = Duration::from_secs(1);
 /// Event numbers have seven digits, and begin again.
 const MAX_NUMBER: u64 = 9_999_999;
 /// An event up to this size, in bytes, and without NULs, is read along with its context.
@@ -191,11 +194,28 @@ impl Coprocess {
 
     /// Whether all its shells are there; ends those that are left if not.
     pub(crate) fn is_alive(&mut self) -> bool {
-        if self.lanes.iter().any(|lane| lane.shell.is_gone()) {
+        if self.lanes.iter_mut().any(|lane| lane.is_gone()) {
             self.process.signal(Signal::KILL);
             return false;
         }
         self.process.is_alive()
+    }
+
+    /// Waits until the lane of the next event has its shell; ends all if that does not come, since
+    /// nobody would say then that the event is lost.
+    pub(crate) fn await_lane(&mut self) -> io::Result<bool> {
+        let until = Instant::now() + LANE_WITHIN;
+        let lane = self.lane(self.number % MAX_NUMBER + 1);
+        while self.lanes.len() > 1 && !self.lanes[lane].has_shell() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.process.is_alive() {
+                self.process.signal(Signal::KILL);
+                return Ok(false);
+            }
+            let reports = [self.lanes[lane].reports.pipe.reader()];
+            crate::attend::wait(&reports, &[self.process.end()], Some(left))?;
+        }
+        Ok(true)
     }
 
     /// The lane of an event.

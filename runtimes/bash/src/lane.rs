@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, SeekFrom};
 use crate::coprocess::MAX_INLINE_BYTES;
 use crate::output::{Pipe, at};
 use crate::process;
-use crate::report::{Parser, Report};
+use crate::report::{Message, Parser, Report};
 
 /// What one lane needs places for.
 pub(crate) const PLACES: i32 = 3;
@@ -37,6 +37,27 @@ impl Lane {
             shell: Shell::default(),
             ended_slot: 0,
         })
+    }
+}
+
+impl Lane {
+    /// Whether its shell has ended. Between events.
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.has_shell() && self.shell.is_gone()
+    }
+
+    /// Whether its shell has said that it is there.
+    pub(crate) fn has_shell(&mut self) -> bool {
+        if self.shell.pid.is_none() {
+            self.reports.wake();
+            // Before its first event a lane says nothing else.
+            while let Ok(Some(report)) = self.reports.next() {
+                if let Message::Lane(pid) = report.message {
+                    self.shell = Shell::new(pid);
+                }
+            }
+        }
+        self.shell.pid.is_some()
     }
 }
 

@@ -142,7 +142,7 @@ impl Worker {
             // that the new init costs nobody's time.
             self.revive()?;
             let event = self.client.next()?;
-            if let Err(RunError::Restart(message)) = self.revive() {
+            if let Err(RunError::Restart(message)) = self.make_ready() {
                 let error = FunctionError::new("Runtime.InitError", message.as_str());
                 self.client.error(event.request_id(), &error)?;
                 return Err(RunError::Restart(message));
@@ -160,6 +160,21 @@ impl Worker {
             })?;
         }
         Ok(())
+    }
+
+    /// The same, with an event that waits for the shell.
+    fn make_ready(&mut self) -> Result<(), RunError> {
+        loop {
+            self.revive()?;
+            match &mut self.engine {
+                Engine::Function(coprocess) => {
+                    if coprocess.await_lane().map_err(RunError::Start)? {
+                        return Ok(());
+                    }
+                }
+                Engine::Script(_) => return Ok(()),
+            }
+        }
     }
 
     fn serve(&mut self, event: &Invocation) -> Result<(), RunError> {

@@ -147,6 +147,8 @@ fn an_event_that_a_dying_shell_took_along_goes_to_the_next_one() {
         let lane = usize::from(number % 2 == 0);
         let waiting = waiting(main, lane);
         signal(waiting, "STOP");
+        // Until it has stopped it still takes what comes.
+        wait_until("its stop", || state(waiting) == Some('T'));
         runtime.server.push(Event::new("taken", format!("taken {number}")));
         // In its place, as it could do itself while it dies.
         File::open(commands(runtime.id(), lane)).unwrap().read_exact(&mut command).unwrap();
@@ -180,9 +182,13 @@ fn whenever_a_shell_is_killed_its_event_begins_once_at_most() {
     }
 }
 
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 fn is_dead(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.map_or(true, |stat| stat.contains(") Z "))
+    matches!(state(pid), None | Some('Z'))
 }
 
 #[test]
