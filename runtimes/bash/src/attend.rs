@@ -310,23 +310,19 @@ impl Attendance<'_> {
         let until = self.stop.next();
         let limit = until.map(|at| at.saturating_duration_since(Instant::now()));
         let reports = self.reports.pipe.reader();
-        let of_process = self.process.end();
-        let one = [of_process];
-        let both;
-        let ends: &[_] = match &self.runner {
-            Runner::Shell { shell, .. } if shell.pid.is_some() => {
-                both = [of_process, shell.end()];
-                &both
-            }
-            _ => &one,
-        };
+        let mut ends = vec![self.process.end()];
+        if let Runner::Shell { shell, .. } = &self.runner
+            && shell.pid.is_some()
+        {
+            ends.push(shell.end());
+        }
         if !patience.is_zero() {
             let limit = limit.map_or(patience, |limit| limit.min(patience));
-            return wait(&[reports], ends, Some(limit));
+            return wait(&[reports], &ends, Some(limit));
         }
         let mut fds = vec![reports, self.output.reader()];
         fds.extend(self.late.readers());
-        wait(&fds, ends, limit)
+        wait(&fds, &ends, limit)
     }
 
     /// The error to answer with, if the event failed.
