@@ -18,7 +18,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -126,15 +125,7 @@ fn capabilities() -> Capabilities {
 impl Spawner {
     fn serve(&mut self, receiver: &mut Receiver) -> io::Result<()> {
         loop {
-            let mut polls = [
-                PollFd::new(&self.socket, PollFlags::IN),
-                PollFd::new(&self.signals, PollFlags::IN),
-            ];
-            match rustix::event::poll(&mut polls, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
-            };
-            let ready = polls.each_ref().map(|poll| !poll.revents().is_empty());
+            let ready = wire::wait_readable([self.socket.as_fd(), self.signals.as_fd()])?;
             if ready[1] {
                 self.reap()?;
             }

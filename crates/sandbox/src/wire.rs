@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -241,6 +242,17 @@ impl Receiver {
             return Ok(Received::Message(message, fds));
         }
     }
+}
+
+/// Waits until one of these can be read from or has ended; which of them. None where a signal came
+/// between: the caller asks again.
+pub(crate) fn wait_readable<const N: usize>(fds: [BorrowedFd<'_>; N]) -> io::Result<[bool; N]> {
+    let mut polls = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    match rustix::event::poll(&mut polls, None) {
+        Err(rustix::io::Errno::INTR) => return Ok([false; N]),
+        other => other?,
+    };
+    Ok(polls.map(|poll| !poll.revents().is_empty()))
 }
 
 #[cfg(test)]

@@ -64,16 +64,11 @@ impl Watch<'_> {
         let signals = &self.inside.signals;
         let mut receiver = Receiver::new();
         loop {
-            let mut polls = [
-                PollFd::new(self.kit.control, PollFlags::IN),
-                PollFd::new(signals, PollFlags::IN),
-                PollFd::new(self.kit.spawner, PollFlags::IN),
-            ];
-            match rustix::event::poll(&mut polls, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
-            };
-            let ready = polls.each_ref().map(|poll| !poll.revents().is_empty());
+            let ready = wire::wait_readable([
+                self.kit.control.as_fd(),
+                signals.as_fd(),
+                self.kit.spawner.as_fd(),
+            ])?;
             if ready[2] {
                 return Ok(());
             }

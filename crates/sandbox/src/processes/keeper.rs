@@ -99,15 +99,7 @@ impl Keeper<'_> {
     fn serve(&mut self) -> io::Result<()> {
         let mut receiver = Receiver::new();
         while !self.is_told_to_end {
-            let mut polls = [
-                PollFd::new(self.kit.control, PollFlags::IN),
-                PollFd::new(&self.signals, PollFlags::IN),
-            ];
-            match rustix::event::poll(&mut polls, None) {
-                Err(rustix::io::Errno::INTR) => continue,
-                other => other?,
-            };
-            let ready = polls.each_ref().map(|poll| !poll.revents().is_empty());
+            let ready = wire::wait_readable([self.kit.control.as_fd(), self.signals.as_fd()])?;
             if ready[1] {
                 self.take_signals();
                 self.reap()?;
