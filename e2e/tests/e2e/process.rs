@@ -4,7 +4,7 @@
 use super::crash::{Place, Server};
 use super::harness::{Api, lambfold, root, venv, wait_until, zip};
 use super::labs::Aws;
-use super::user::{family, ordinary_user, processes};
+use super::user::{family, have_ended, ordinary_user, processes};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -273,11 +273,7 @@ fn killed_without_walls_it_leaves_no_process() {
     }
     server.kill();
     wait_until("every process of the killed server ends", || {
-        let all = processes();
-        !lives(&word)
-            && of_server
-                .iter()
-                .all(|(id, was)| all.get(id).is_none_or(|now| now.started != was.started))
+        !lives(&word) && have_ended(&of_server)
     });
     let server = place.start();
     let reply = Api::new(&server.endpoint).invoke("idle", &json!({ "do": "count" }));

@@ -36,6 +36,12 @@ pub(super) struct Process {
     pub(super) command: String,
 }
 
+/// Whether all of these have ended, as told by what was seen of them: an id may be another's by now.
+pub(super) fn have_ended(were: &BTreeMap<u32, Process>) -> bool {
+    let all = processes();
+    were.iter().all(|(id, was)| all.get(id).is_none_or(|now| now.started != was.started))
+}
+
 /// All processes that have not ended.
 pub(super) fn processes() -> BTreeMap<u32, Process> {
     let mut found = BTreeMap::new();
@@ -165,12 +171,7 @@ fn killed_as_an_ordinary_user_it_leaves_no_process() {
     }
 
     server.kill();
-    wait_until("every process of the killed server ends", || {
-        let all = processes();
-        family_of_server
-            .iter()
-            .all(|(id, was)| all.get(id).is_none_or(|now| now.started != was.started))
-    });
+    wait_until("every process of the killed server ends", || have_ended(&family_of_server));
     // the next start works on what was left
     let server = place.start();
     let reply = Api::new(&server.endpoint).invoke("idle", &json!({ "do": "count" }));
