@@ -74,21 +74,8 @@ impl Ids {
 
 /// Makes a user namespace with these maps and returns it.
 pub(crate) fn make_namespace(proc: BorrowedFd<'_>, uids: &str, gids: &str) -> io::Result<OwnedFd> {
-    let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    match sys::clone_process(libc::CLONE_NEWUSER as u64, None)? {
-        Cloned::Child => {
-            // It lives only until the namespace is held by a descriptor.
-            drop(go);
-            let _ = rustix::io::read(&wait, &mut [0u8; 1]);
-            sys::exit(0)
-        }
-        Cloned::Parent { pid, .. } => {
-            let made = write_maps(proc, pid, uids, gids);
-            drop(go);
-            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-            made
-        }
-    }
+    // It lives only until the namespace is held by a descriptor.
+    sys::in_user_namespace(|pid| write_maps(proc, pid, uids, gids))?
 }
 
 fn write_maps(proc: BorrowedFd<'_>, pid: Pid, uids: &str, gids: &str) -> io::Result<OwnedFd> {

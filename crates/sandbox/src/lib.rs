@@ -44,4 +44,5 @@ pub use spec::{
     Network, ProcessId, Rootfs, Spec, StartError, Stock, User, Victim,
 };
 pub use step::{Step, StepError, StepOutcome, StepReport, StepTiming};
+pub use sys::CloneMemory;
 pub use unconfined::Unconfined;

@@ -29,7 +29,10 @@ const IFA_LOCAL: u16 = 2;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const NO_ADDRESSES: u8 = 1;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
@@ -215,6 +218,13 @@ fn link_header(index: u32, up: bool) -> Vec<u8> {
 /// Brings an interface up.
 pub(crate) fn link_up(index: u32) -> Message {
     Message::new(RTM_NEWLINK, 0, &link_header(index, true))
+}
+
+/// Lets an interface have no address of IPv6 of its own, before it is brought up.
+pub(crate) fn without_ipv6_addresses(index: u32) -> Message {
+    Message::new(RTM_NEWLINK, 0, &link_header(index, false)).nest(IFLA_AF_SPEC, |m| {
+        m.nest(libc::AF_INET6 as u16, |m| m.with(IFLA_INET6_ADDR_GEN_MODE, &[NO_ADDRESSES]))
+    })
 }
 
 /// Says about an interface, for those who list them, what it is for; it stays down.

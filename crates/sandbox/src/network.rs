@@ -135,7 +135,7 @@ pub(crate) fn prepare(
     let made = (|| {
         bring_up(&addresses)?;
         let namespace = open_own(proc)?;
-        let seat = nat.map(|nat| nat.connect(proc, namespace.as_fd())).transpose()?;
+        let seat = nat.map(|nat| nat.connect(namespace.as_fd())).transpose()?;
         Ok(Prepared { namespace, addresses, seat, shared: false })
     })();
     // Elsewhere than at home nothing else may be done: an error here ends the spawner.

@@ -1,10 +1,15 @@
-//! The kernel calls that no safe crate offers. Every `unsafe` of the workspace is in this file.
+//! The kernel calls that no safe crate offers, and the memory of clones. Every `unsafe` of the workspace
+//! is in this module.
+
+mod memory;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::Pid;
+
+pub use memory::CloneMemory;
 
 fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -69,6 +74,49 @@ pub(crate) fn fork() -> io::Result<Cloned> {
         None => Ok(Cloned::Child),
         Some(pid) => Ok(Cloned::Parent { pid }),
     }
+}
+
+/// Of the stack, for a process that makes three system calls.
+const HOLDER_STACK_BYTES: usize = 4096;
+
+/// While `action` runs, a process with this id is in a new user namespace, of which it is the only
+/// one. It has no copy of this memory but shares it: to copy it would take longer than all the rest.
+pub(crate) fn in_user_namespace<T>(action: impl FnOnce(Pid) -> T) -> io::Result<T> {
+    #[repr(align(16))]
+    struct Stack([u8; HOLDER_STACK_BYTES]);
+
+    /// Waits to be killed, by its parent or with it.
+    extern "C" fn hold(parent: *mut libc::c_void) -> c_int {
+        // SAFETY: none of the calls takes a live pointer. They cannot fail, so that `errno`, which the
+        // parent has too, is not written.
+        unsafe {
+            libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+            // The parent may have died just before.
+            while libc::syscall(libc::SYS_getppid) == parent as c_long {
+                libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0);
+            }
+        }
+        0
+    }
+
+    let mut stack = Stack([0; HOLDER_STACK_BYTES]);
+    let flags = libc::CLONE_NEWUSER | libc::CLONE_VM | libc::SIGCHLD;
+    let parent = rustix::process::getpid().as_raw_nonzero().get() as usize as *mut libc::c_void;
+    // SAFETY: the stack is aligned, and outlives the child, which is dead before this function returns,
+    // also when `action` panics. The child touches nothing but its stack; no signal has a handler that
+    // it could run.
+    let pid = check(unsafe {
+        let top = stack.0.as_mut_ptr_range().end;
+        libc::clone(hold, top.cast(), flags, parent).into()
+    })?;
+    let Some(pid) = Pid::from_raw(pid as i32) else { exit(1) };
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| action(pid)));
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    while matches!(
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()),
+        Err(rustix::io::Errno::INTR)
+    ) {}
+    outcome.or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The most memory that any one of the children held that this process has waited for, or of theirs

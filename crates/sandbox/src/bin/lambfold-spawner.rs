@@ -4,6 +4,9 @@
 //! spawner: a small static program is copied and forgotten faster than a large one, and leaves less
 //! memory with each sandbox.
 
+#[global_allocator]
+static MEMORY: lambfold_sandbox::CloneMemory = lambfold_sandbox::CloneMemory;
+
 fn main() {
     lambfold_sandbox::dispatch();
     // Nobody else has a use for it.

@@ -63,7 +63,6 @@ fn detach(kit: &Kit<'_>) -> io::Result<OwnedFd> {
     }
     die_with_spawner(kit)?;
     rustix::thread::set_name(c"lambfold-init")?;
-    rustix::process::setsid()?;
     // The spawner's own descriptor of its signals is closed; its mask is the one wanted here.
     sys::signal_fd(&[libc::SIGCHLD])
 }

@@ -55,6 +55,8 @@ pub(crate) struct Nat {
     block: Block,
     next: u32,
     used: HashSet<u32>,
+    /// The kernel has IPv6.
+    ipv6: bool,
     /// What sandboxes know of name servers.
     pub(crate) resolver: Resolver,
     /// For each of [`Resolver::relayed`] the router's UDP socket and TCP listener, until they are
@@ -136,6 +138,8 @@ impl Nat {
             ("ipv4/conf/all/rp_filter", "1"),
         ];
         at(Step::NetworkLink, "set up the router", set(proc, &settings))?;
+        let ipv6 =
+            rustix::fs::statat(proc, "sys/net/ipv6/conf", rustix::fs::AtFlags::empty()).is_ok();
         // That of a spawner that died a moment ago may be there still.
         let _ = to_host.run(&[netlink::delete_link(&link)]);
         let here = End { name: &link, index: 0 };
@@ -192,6 +196,7 @@ impl Nat {
             block,
             next: 0,
             used: HashSet::new(),
+            ipv6,
             resolver,
             name_sockets,
         };
@@ -225,13 +230,7 @@ impl Nat {
     }
 
     /// Connects a namespace, in which this process is, to the router.
-    pub(crate) fn connect(
-        &mut self,
-        proc: BorrowedFd<'_>,
-        namespace: BorrowedFd<'_>,
-    ) -> io::Result<Seat> {
-        // Interfaces made from here on.
-        set(proc, &[("ipv6/conf/default/disable_ipv6", "1")])?;
+    pub(crate) fn connect(&mut self, namespace: BorrowedFd<'_>) -> io::Result<Seat> {
         let gateway = self.block.gateway();
         let mut tried = 0;
         let number = loop {
@@ -270,13 +269,17 @@ impl Nat {
     }
 
     /// The sandbox's side.
-    fn inside(&self, Seat { number, .. }: Seat) -> [Message; 3] {
+    fn inside(&self, Seat { number, .. }: Seat) -> Vec<Message> {
         let gateway = self.block.gateway();
-        [
+        // Not by the setting of each namespace: a path in `/proc/sys/net` is looked for among those of
+        // all namespaces.
+        let without_ipv6 = self.ipv6.then(|| netlink::without_ipv6_addresses(GUEST_INDEX));
+        let rest = [
             netlink::link_up(GUEST_INDEX),
             netlink::new_address(GUEST_INDEX, self.block.guest(number), gateway, 32),
             netlink::default_route(GUEST_INDEX, gateway),
-        ]
+        ];
+        without_ipv6.into_iter().chain(rest).collect()
     }
 
     /// Takes back the place of a sandbox that is gone; its interfaces go with its namespace.

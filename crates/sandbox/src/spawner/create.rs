@@ -254,6 +254,7 @@ impl Spawner {
             }
             Ok((Cloned::Parent { pid }, mounts, _)) => (pid, mounts),
             Ok((Cloned::Child, _, took)) => {
+                sys::CloneMemory::begin();
                 let mut timings = runner.take_timings();
                 timings.push(StepTiming { step: Step::Clone, took });
                 init::run(Kit {
