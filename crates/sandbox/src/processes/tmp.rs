@@ -109,7 +109,12 @@ mod tests {
         let start = |ticket| {
             let folder = of(place.path(), ticket);
             let mut command = std::process::Command::new("/bin/sleep");
-            command.arg("1000").env_clear().env(VARIABLE, folder).spawn().unwrap()
+            let child = command.arg("1000").env_clear().env(VARIABLE, folder).spawn().unwrap();
+            // While it executes its program it has no environment that could be read.
+            while fs::read(format!("/proc/{}/environ", child.id())).unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            child
         };
         fs::create_dir(of(place.path(), 1)).unwrap();
         fs::create_dir(place.path().join("tmp-others")).unwrap();
