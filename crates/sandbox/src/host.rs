@@ -32,6 +32,7 @@ use relay::Relay;
 use stock::{Lack, Stock};
 
 use crate::capabilities::Capabilities;
+use crate::processors::Servers;
 use crate::spawner;
 use crate::spec::{self, Config, CreateError, Spec, StartError};
 use crate::step::{Step, StepError};
@@ -130,6 +131,7 @@ struct Shared {
     /// Whether somebody more waits for a spawner, or nobody does any longer.
     waiting: Condvar,
     capabilities: OnceLock<Capabilities>,
+    servers: Mutex<Servers>,
 }
 
 /// Makes sandboxes. Dropping it destroys them all and waits until they are gone.
@@ -176,6 +178,7 @@ impl Sandboxes {
             wake,
             waiting: Condvar::new(),
             capabilities: OnceLock::new(),
+            servers: Mutex::new(Servers::new()),
         });
         let (started, result) = mpsc::channel();
         let for_thread = Arc::clone(&shared);
@@ -197,6 +200,17 @@ impl Sandboxes {
     /// Process id of the spawner, for those who watch it; 0 while it is being replaced.
     pub fn spawner_pid(&self) -> u32 {
         self.shared.lock().spawner_pid
+    }
+
+    /// This thread serves sandboxes that run: while many are made at once it stays away from the
+    /// processors on which they are made, until [`Sandboxes::leave_thread`].
+    pub fn join_thread(&self) {
+        self.shared.servers().join();
+    }
+
+    /// This thread ends, or has other things to do.
+    pub fn leave_thread(&self) {
+        self.shared.servers().leave();
     }
 
     /// How many sandboxes of [`Config::stock`] are ready to be given away.
@@ -278,6 +292,10 @@ impl Drop for Sandboxes {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn servers(&self) -> MutexGuard<'_, Servers> {
+        self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn wake(&self) {

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::capabilities::IdMode;
 use crate::cgroup::Group;
 use crate::network::Prepared;
+use crate::processors::Makers;
 use crate::seccomp::Filter;
 use crate::spec::{Fault, Spec, User};
 use crate::step::{Place, Runner, StepTiming};
@@ -46,6 +47,8 @@ pub(crate) struct Kit<'a> {
     pub(crate) keep_proc: bool,
     /// Version of the kernel's Landlock interface; 0: none.
     pub(crate) landlock: u32,
+    /// Where the spawner was at the clone, and belongs.
+    pub(crate) makers: &'a Makers,
     pub(crate) fault: Option<Fault>,
     pub(crate) timings: Vec<StepTiming>,
 }

@@ -21,6 +21,7 @@ mod mount;
 mod netlink;
 mod network;
 mod processes;
+mod processors;
 mod programs;
 mod seccomp;
 mod spawner;

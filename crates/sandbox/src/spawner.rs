@@ -21,6 +21,7 @@ use crate::cgroup::{Group, Hierarchies, Limits};
 use crate::ids::Ids;
 use crate::init::exit_status;
 use crate::network::{Prepared, Seat, Way};
+use crate::processors::Makers;
 use crate::seccomp::Filter;
 use crate::spec::{Config, ExitStatus, Isolation, Spec};
 use crate::step::StepError;
@@ -126,6 +127,7 @@ struct Spawner {
     filter: Filter,
     groups: Hierarchies,
     maker: Option<Maker>,
+    makers: Makers,
     capabilities: Capabilities,
     parts: Vec<Parts>,
     stocks: HashMap<u64, Stock>,
@@ -206,6 +208,9 @@ impl Spawner {
                 Ok(0) => {
                     drop(polls);
                     self.spent.clear();
+                    if self.waiting() == 0 && self.makers.quiet() {
+                        self.burst(false)?;
+                    }
                     to_do = self.make_ready()?;
                     if !to_do {
                         self.rehearse();
@@ -228,6 +233,10 @@ impl Spawner {
                 match receiver.receive(&self.socket, false)? {
                     Received::Message(message, fds) => {
                         self.handle(message, fds, receiver.beside())?;
+                        let more = Receiver::has_more(&self.socket);
+                        if self.makers.requested(more, self.waiting()) {
+                            self.burst(true)?;
+                        }
                     }
                     Received::Nothing => {}
                     Received::End => return Ok(()),
@@ -274,6 +283,17 @@ impl Spawner {
         });
         let stack = std::hint::black_box([0u8; STACK_BYTES]);
         drop((read, stack));
+    }
+
+    /// How many requests wait for an image.
+    fn waiting(&self) -> usize {
+        self.stocks.values().map(|stock| stock.waiting.len()).sum()
+    }
+
+    /// Makes room for what runs, and tells the host to serve it there; or takes it back.
+    fn burst(&self, begins: bool) -> io::Result<()> {
+        self.makers.move_there(self.maker.as_ref().map(Maker::pid));
+        self.say(&FromSpawner::Burst(begins))
     }
 
     fn say(&self, message: &FromSpawner) -> io::Result<()> {

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::{self, Cloned};
@@ -49,6 +50,7 @@ pub(crate) struct Made {
 /// The helper process, as the spawner sees it.
 #[derive(Debug)]
 pub(crate) struct Maker {
+    pid: Pid,
     socket: OwnedFd,
     receiver: Receiver,
 }
@@ -71,8 +73,12 @@ impl Maker {
                 });
                 sys::exit(if matches!(code, Ok(Ok(()))) { 0 } else { 1 })
             }
-            Cloned::Parent { .. } => Ok(Maker { socket: ours, receiver: Receiver::new() }),
+            Cloned::Parent { pid } => Ok(Maker { pid, socket: ours, receiver: Receiver::new() }),
         }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
     }
 
     pub(crate) fn ask(&self, bytes: u64) -> io::Result<()> {

@@ -65,6 +65,8 @@ pub(crate) enum FromSpawner {
     Failed { ticket: u64, error: StepError },
     /// Pid 1 is dead and its control groups are gone.
     Reaped { ticket: u64, status: ExitStatus },
+    /// Many sandboxes are wanted at once, or no longer.
+    Burst(bool),
     /// A fault point was reached.
     Fault(Victim),
 }
@@ -194,6 +196,11 @@ impl Receiver {
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+
+    /// Whether a message waits to be received.
+    pub(crate) fn has_more(socket: impl AsFd) -> bool {
+        matches!(Receiver::length(socket, RecvFlags::DONTWAIT), Ok(Some(length)) if length > 0)
     }
 
     /// Receives one message; with `wait`, blocks for it. A packet that is no message is an error.

@@ -10,6 +10,8 @@
 
 #[path = "sandbox/basics.rs"]
 mod basics;
+#[path = "sandbox/burst.rs"]
+mod burst;
 #[path = "sandbox/death.rs"]
 mod death;
 #[path = "sandbox/hostile.rs"]
@@ -55,6 +57,7 @@ fn main() {
     let arguments = Arguments::from_args();
     let tests = [
         basics::TESTS,
+        burst::TESTS,
         death::TESTS,
         hostile::TESTS,
         limits::TESTS,
@@ -68,8 +71,15 @@ fn main() {
     ]
     .concat();
     // A sandbox that was made ahead is like any other: the same tests, once more.
-    let again =
-        [basics::TESTS, hostile::TESTS, limits::TESTS, network::TESTS, roots::TESTS, view::TESTS];
+    let again = [
+        basics::TESTS,
+        burst::TESTS,
+        hostile::TESTS,
+        limits::TESTS,
+        network::TESTS,
+        roots::TESTS,
+        view::TESTS,
+    ];
     let again = again.concat().into_iter().map(|(name, test)| (format!("stocked::{name}"), test));
     let trial = |name, test: fn(), stocked| {
         Trial::test(name, move || {

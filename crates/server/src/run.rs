@@ -242,8 +242,11 @@ impl Prepared {
         // wake-up to the invocations that hop between threads. With one thread alone, invocations
         // that come together wait for it while another processor idles.
         let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let (starting, ending) = (Arc::clone(&sandboxes), Arc::clone(&sandboxes));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads((processors / 2).max(2).min(processors))
+            .on_thread_start(move || starting.join_thread())
+            .on_thread_stop(move || ending.leave_thread())
             .enable_all()
             .build()
             .map_err(Error::Runtime)?;

@@ -35,6 +35,7 @@ pub(super) fn keep(shared: &Arc<Shared>, started: &mpsc::Sender<Result<(), Start
         let _ = started.send(Ok(()));
         serve(shared, &socket);
         let stock = end(shared);
+        shared.servers().burst(false);
         // The last end of the socket: an orderly spawner kills its sandboxes and ends.
         drop(socket);
         drop(stock);
@@ -259,6 +260,7 @@ fn handle(shared: &Arc<Shared>, message: FromSpawner, fds: Vec<OwnedFd>) {
         FromSpawner::Reaped { ticket, status } => {
             fail(shared, ticket, |id| CreateError::Died { id, status });
         }
+        FromSpawner::Burst(burst) => shared.servers().burst(burst),
         FromSpawner::Fault(victim) => fault(shared, victim),
         FromSpawner::Ready(_) | FromSpawner::StartFailed(_) => {}
     }

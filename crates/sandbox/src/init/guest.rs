@@ -289,6 +289,7 @@ fn become_guest(
         // Nobody wants it any more.
         Received::Nothing | Received::End => sys::exit(0),
     };
+    kit.makers.let_go();
     step(Step::GuestExec, &|| execute(&command, &stdio, tried).map(|never| match never {}))?;
     Err((Step::GuestExec, io::Error::from_raw_os_error(libc::EIO)))
 }

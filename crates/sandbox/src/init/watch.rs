@@ -45,6 +45,7 @@ pub(super) fn run(kit: &Kit<'_>, inside: &Inside) -> i32 {
     let blank = guest::make(kit, inside, orders, &kit.orders.1);
     // The guest's end is the guest's alone: its death is seen at the other.
     drop(sys::adopt(kit.orders.1.as_raw_fd()));
+    kit.makers.let_go();
     let mut watch = Watch { kit, inside, blank: None, running: HashMap::new() };
     let told = match blank {
         Ok(blank) => {

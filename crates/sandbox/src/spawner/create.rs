@@ -275,6 +275,7 @@ impl Spawner {
                     tmp,
                     keep_proc: self.ids.mode != IdMode::Own,
                     landlock: self.capabilities.landlock,
+                    makers: &self.makers,
                     fault,
                     timings,
                 })

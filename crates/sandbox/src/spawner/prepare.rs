@@ -17,6 +17,7 @@ use crate::cgroup::{self, Hierarchies};
 use crate::ids::{self, Ids};
 use crate::landlock;
 use crate::network::{self, Nat, Shared, Way};
+use crate::processors::Makers;
 use crate::seccomp::Filter;
 use crate::spec::{Config, Isolation, Network, Rootfs};
 use crate::step::{Step, StepError};
@@ -182,6 +183,7 @@ pub(super) fn prepare(
         filter,
         groups,
         maker,
+        makers: Makers::new(),
         capabilities,
         parts: Vec::new(),
         stocks: Default::default(),
