@@ -75,6 +75,12 @@ impl Makers {
         std::mem::take(&mut self.confined)
     }
 
+    /// Whether a burst has one processor only. A program begins on the idlest of all processors: if the
+    /// next sandbox is made meanwhile, on one of those that serve.
+    pub(crate) fn one_by_one(&self) -> bool {
+        self.confined && self.halves.as_ref().is_some_and(|halves| halves.making.count() == 1)
+    }
+
     /// Moves this process and `helper` to where they belong now.
     pub(crate) fn move_there(&self, helper: Option<Pid>) {
         let Some(halves) = &self.halves else { return };

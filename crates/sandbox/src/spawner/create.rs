@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 
 use super::{Living, Parts, READY_IMAGES, READY_PARTS, READY_SIZES, Spawner, Unfilled, Waiting};
@@ -17,6 +18,9 @@ use crate::spec::{Bind, Spec};
 use crate::step::{Place, Runner, Step, StepError, StepTiming};
 use crate::sys::{self, Cloned};
 use crate::wire::{self, FromSpawner};
+
+/// In a burst on one processor the next sandbox waits so long, at most, for the guest of this one.
+const FOR_ITS_GUEST: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 const NAMESPACES: u64 = (libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS) as u64;
 
@@ -282,7 +286,14 @@ impl Spawner {
             }
         };
         self.go_home();
-        Ok(Clone { pid, later: mounts.map(|mounts| (mounts, orders.0)) })
+        let (orders, guests_end) = orders;
+        drop(guests_end);
+        if self.makers.one_by_one() && request.first.is_some() {
+            // Its guest executes the program, or is dead.
+            let mut executes = [PollFd::new(&orders, PollFlags::empty())];
+            let _ = rustix::event::poll(&mut executes, Some(&FOR_ITS_GUEST));
+        }
+        Ok(Clone { pid, later: mounts.map(|mounts| (mounts, orders)) })
     }
 
     /// Does what was left out when a sandbox was made ahead.
