@@ -1,6 +1,6 @@
 //! Unmodified SDKs and runtime clients.
 
-use super::harness::{Api, bin, root, server, venv};
+use super::harness::{Api, bin, root, server, venv, wait_until};
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
@@ -100,6 +100,59 @@ fn a_bootstrap_on_the_package_aws_lambda_ric() {
     assert!(reply.json()["trace"][0].is_string(), "{}", reply.text());
     let reply = api.invoke("f", &json!({ "x": 2 }));
     assert_eq!(reply.json()["event"], json!({ "x": 2 }), "{}", reply.text());
+}
+
+/// A function that its authors built with aws-lambda-go 1.55.1: it handles a resource of CloudFormation's,
+/// and reports to the URL that the event names. Deleting does nothing else.
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "there is no such program for this machine")]
+fn a_bootstrap_on_the_module_aws_lambda_go() {
+    // What is told is taken by an extension, inside.
+    let taker = r#"#!/usr/bin/python3
+import http.server, json, os, threading, urllib.request
+
+class Taker(http.server.BaseHTTPRequestHandler):
+    def do_PUT(self):
+        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        print("told", told["Status"], told["PhysicalResourceId"], told["RequestId"], flush=True)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Taker)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+api = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2020-01-01/extension"
+name = {"Lambda-Extension-Name": os.path.basename(__file__)}
+register = urllib.request.Request(api + "/register", b'{"events":["SHUTDOWN"]}', name)
+me = urllib.request.urlopen(register).headers["Lambda-Extension-Identifier"]
+urllib.request.urlopen(urllib.request.Request(api + "/event/next", headers={"Lambda-Extension-Identifier": me}))
+"#;
+    let server = server();
+    let api = Api::new(server.url());
+    let bootstrap = root().join("target/guest/aws-lambda-go/bootstrap");
+    assert!(bootstrap.exists(), "{} is missing: run `tools/setup test`", bootstrap.display());
+    let layers = [super::extensions::script_layer(&api, "taker", taker)];
+    api.create("f", &bootstrap, json!({ "Layers": layers, "Timeout": 30, "MemorySize": 256 }));
+    let event = |url: &str, id: &str| {
+        json!({
+            "RequestType": "Delete", "ResponseURL": url, "RequestId": id, "StackId": "stack",
+            "LogicalResourceId": "logical", "PhysicalResourceId": "physical",
+        })
+    };
+    for id in ["one", "two"] {
+        let reply = api.invoke_tail("f", &event("http://127.0.0.1:8080/", id));
+        assert_eq!(reply.header("x-amz-function-error"), None, "{}", reply.text());
+        assert!(reply.log().contains("\"RequestType\": \"Delete\""), "{}", reply.log());
+        let told = format!("told SUCCESS physical {id}");
+        wait_until(&told, || api.log_messages("f").iter().any(|line| line.contains(&told)));
+    }
+    let reply = api.invoke("f", &event("http://127.0.0.1:1/", "three"));
+    assert_eq!(reply.header("x-amz-function-error"), Some("Unhandled"), "{}", reply.text());
+    let message = reply.json()["errorMessage"].as_str().unwrap().to_owned();
+    assert!(message.ends_with("127.0.0.1:1: connect: connection refused"), "{message}");
+    let reply = api.invoke("f", &json!({ "RequestType": 7 }));
+    assert_eq!(reply.json()["errorType"], "UnmarshalTypeError", "{}", reply.text());
 }
 
 /// Puts the runtime client for Node.js and a bootstrap that starts it into a function's folder.

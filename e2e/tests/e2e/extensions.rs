@@ -26,7 +26,7 @@ fn crate_layer(api: &Api) -> String {
     })
 }
 
-fn script_layer(api: &Api, name: &str, script: &str) -> String {
+pub(super) fn script_layer(api: &Api, name: &str, script: &str) -> String {
     layer(api, name, |path| {
         std::fs::write(path, script).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
