@@ -23,7 +23,7 @@ static OWN_SPENT: AtomicBool = AtomicBool::new(false);
 /// Whether this process is a clone.
 static OWN_BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// The allocator of the spawner's program, and of its clones from [`CloneMemory::begin`] on.
+/// The allocator of the spawner's program, and of its clones from its cloning on.
 ///
 /// A clone shares its memory with the spawner until it writes to it: then the kernel copies a page, in
 /// 3 us. The system's allocator hands out what lies free here and there, so that the few KiB which a
