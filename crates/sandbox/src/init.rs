@@ -47,7 +47,7 @@ pub(crate) struct Kit<'a> {
     pub(crate) keep_proc: bool,
     /// Version of the kernel's Landlock interface; 0: none.
     pub(crate) landlock: u32,
-    /// Where the spawner was at the clone, and belongs.
+    /// The processors that the spawner was started with, and those of a burst if this is part of one.
     pub(crate) makers: &'a Makers,
     pub(crate) fault: Option<Fault>,
     pub(crate) timings: Vec<StepTiming>,

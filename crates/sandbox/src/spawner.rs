@@ -232,10 +232,14 @@ impl Spawner {
                 to_do = true;
                 match receiver.receive(&self.socket, false)? {
                     Received::Message(message, fds) => {
+                        // A sandbox's end is no request.
+                        let request = !matches!(message, ToSpawner::Destroy { .. });
                         self.handle(message, fds, receiver.beside())?;
-                        let more = Receiver::has_more(&self.socket);
-                        if self.makers.requested(more, self.waiting()) {
-                            self.burst(true)?;
+                        if request {
+                            let more = Receiver::has_more(&self.socket);
+                            if self.makers.requested(more, self.waiting()) {
+                                self.burst(true)?;
+                            }
                         }
                     }
                     Received::Nothing => {}

@@ -38,9 +38,7 @@ impl Lane {
             ended_slot: 0,
         })
     }
-}
 
-impl Lane {
     /// Whether its shell has ended. Between events.
     pub(crate) fn is_gone(&mut self) -> bool {
         self.has_shell() && self.shell.is_gone()

@@ -3,7 +3,6 @@ mod telemetry;
 
 use super::fixture::*;
 use lambfold_sandbox::ExitStatus;
-use lambfold_types::LogFormat;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 

@@ -1,6 +1,7 @@
 //! What extensions are told of the function and of the platform.
 
 use super::*;
+use lambfold_types::LogFormat;
 
 /// Subscribes over TCP to a listener that collects lines; ends when it is told to.
 async fn subscriber(mut guest: Guest, lines: Seen) -> ExitStatus {
